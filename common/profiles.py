@@ -1,0 +1,121 @@
+"""Profiles: one small file of data a model, in `profiles/NAME.toml`.
+
+A profile names the model and its instruction-tuned sibling, the SAEs that read it, the data set, the general-text corpus
+and the directory that holds the results. Adding a model is adding a file. Relative paths in a profile are relative to
+the repository.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from common.errors import UsageError, suggest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROFILE_DIR = REPOSITORY / "profiles"
+DEFAULT_PROFILE = "gemma-2-2b"
+SAE_FORMATS = ("sae_lens", "gemma_scope")
+
+
+@dataclass(frozen=True)
+class SaeSource:
+    """Where the SAEs of a model come from.
+
+    `release` is a name in SAELens's registry, a Hugging Face repository, or a local directory (set `local = true`).
+    `id_pattern` gives each layer's id or folder with `{layer}` in it. `format` says what lies there: `sae_lens`
+    (`cfg.json` and `sae_weights.safetensors`) or `gemma_scope` (`params.npz`). `revision` pins the hub's commit.
+    """
+
+    release: str
+    id_pattern: str
+    format: str
+    site: str
+    width: int
+    revision: str | None = None
+    local: bool = False
+    neuronpedia_pattern: str | None = None
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """A data set: a hub repository with the files that are read, or a local file."""
+
+    name: str
+    revision: str | None = None
+    files: tuple[str, ...] = ()
+    local: bool = False
+    licence: str = ""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that changes with the model."""
+
+    name: str
+    model: str
+    n_layers: int
+    d_model: int
+    sae: SaeSource
+    dataset: DatasetSource
+    corpus: DatasetSource
+    model_revision: str | None = None
+    model_local: bool = False
+    model_licence: str = ""
+    model_size_gb: float | None = None
+    instruct_model: str | None = None
+    instruct_revision: str | None = None
+    data_dir: str = "data"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def profile_names() -> list[str]:
+    """Returns the names of all shipped profiles, sorted."""
+    return sorted(path.stem for path in PROFILE_DIR.glob("*.toml"))
+
+
+def load_profile(name: str) -> Profile:
+    """Reads a profile by its name, or from a path that ends in `.toml`."""
+    path = Path(name) if name.endswith(".toml") else PROFILE_DIR / f"{name}.toml"
+    if not path.is_file():
+        known = profile_names()
+        raise UsageError(f"profile {name!r} is unknown (known: {', '.join(known)}){suggest(name, known)}")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"profile {path} is not valid TOML: {error}") from None
+    return _profile_from(data, path)
+
+
+def resolve_local(path: str) -> Path:
+    """Returns `path` as an absolute path, taking a relative one from the repository's root."""
+    candidate = Path(path).expanduser()
+    return candidate if candidate.is_absolute() else REPOSITORY / candidate
+
+
+def _profile_from(data: dict[str, Any], path: Path) -> Profile:
+    data = {"name": path.stem, **data}
+    for key, kind in (("sae", SaeSource), ("dataset", DatasetSource), ("corpus", DatasetSource)):
+        if key not in data:
+            raise UsageError(f"profile {path} has no [{key}] table")
+        data[key] = _table(kind, data[key], f"{path} [{key}]")
+    profile = _table(Profile, data, str(path))
+    if profile.sae.format not in SAE_FORMATS:
+        raise UsageError(f"profile {path}: sae.format is {profile.sae.format!r}, expected one of {', '.join(SAE_FORMATS)}")
+    return profile
+
+
+def _table(kind: type[Any], values: dict[str, Any], where: str) -> Any:
+    known = {item.name for item in fields(kind)}
+    for key in values:
+        if key not in known:
+            raise UsageError(f"profile {where}: unknown key {key!r}{suggest(key, known)}")
+    if "files" in values:
+        values = {**values, "files": tuple(values["files"])}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise UsageError(f"profile {where} is incomplete: {error}") from None
