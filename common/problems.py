@@ -10,7 +10,7 @@ from functools import cached_property
 class Problem:
     """One task: its wording, its reference solution and the assertions that a solution must pass.
 
-    `test_setup_code` runs after the solution and before the tests (two MBPP problems need the solution's classes in it).
+    `test_setup_code` runs after the solution and before the tests (two MBPP problems use the solution's classes there).
     """
 
     task_id: int

@@ -1,8 +1,8 @@
 """Profiles: one small file of data a model, in `profiles/NAME.toml`.
 
-A profile names the model and its instruction-tuned sibling, the SAEs that read it, the data set, the general-text corpus
-and the directory that holds the results. Adding a model is adding a file. Relative paths in a profile are relative to
-the repository.
+A profile names the model and its instruction-tuned sibling, the SAEs that read it, the data set, the corpus of general
+text and the directory that holds the results. Adding a model is adding a file. Relative paths in a profile are taken
+from the repository.
 """
 
 from __future__ import annotations
@@ -104,7 +104,9 @@ def _profile_from(data: dict[str, Any], path: Path) -> Profile:
         data[key] = _table(kind, data[key], f"{path} [{key}]")
     profile = _table(Profile, data, str(path))
     if profile.sae.format not in SAE_FORMATS:
-        raise UsageError(f"profile {path}: sae.format is {profile.sae.format!r}, expected one of {', '.join(SAE_FORMATS)}")
+        raise UsageError(
+            f"profile {path}: sae.format is {profile.sae.format!r}, expected one of {', '.join(SAE_FORMATS)}"
+        )
     return profile
 
 

@@ -1,8 +1,8 @@
 """The only maker of prompts.
 
 `solution_marker` is the prompt of the published study of program-validity features (arXiv 2510.02917): the problem, its
-assertions, and a marker after which the model writes its solution. `signature` shows the problem as a docstring and ends
-with the `def` line of the asked-for function. `chat` wraps the default prompt in the tokenizer's chat template.
+assertions, and a marker after which the model writes its solution. `signature` shows the problem as a docstring and
+ends with the `def` line of the asked-for function. `chat` wraps the default prompt in the tokenizer's chat template.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 from common.errors import UsageError, suggest
 from common.problems import Problem
+from common.prompt_formats import PROMPT_FORMATS
 
 SOLUTION_MARKER = "# Solution:"
-PROMPT_FORMATS = ("solution_marker", "signature", "chat")
 
 
 class PromptBuilder:

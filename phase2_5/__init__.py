@@ -1,0 +1,1 @@
+"""Phase 2.5: separation-score features."""

@@ -1,0 +1,1 @@
+"""The command line of `run.py`: parsing, and one small module a group of commands."""

@@ -1,0 +1,1 @@
+"""Runs on disk: files written whole, durable records, discovery of inputs, provenance and status."""

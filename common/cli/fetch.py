@@ -1,0 +1,16 @@
+"""`run.py fetch`: everything a profile needs, into the hub's cache, for a machine that has network."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.cli.console import say
+from common.cli.parser import resolved_config
+
+
+def fetch(parsed: argparse.Namespace) -> int:
+    """Downloads the profile's model, SAEs and data, their sizes and licences stated first."""
+    from common.hub import fetch_profile
+
+    fetch_profile(resolved_config(parsed).profile, say)
+    return 0

@@ -1,0 +1,32 @@
+"""Parses the command line, runs the command, and turns errors that a user can mend into one line and an exit code.
+
+Exit codes: 0 done, 1 failed, 2 unusable arguments or missing input, 130 interrupted (state kept).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from common.cli.parser import build_parser
+from common.errors import PipelineError
+from common.logging import setup_console
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        parsed = build_parser().parse_args(list(arguments))
+        setup_console(verbose=parsed.verbose)
+        return parsed.command(parsed)
+    except PipelineError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("error: interrupted; what was finished is kept, run the same command again", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1

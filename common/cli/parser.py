@@ -1,0 +1,172 @@
+"""The argument parser: commands, their options, and how options become a configuration.
+
+Commands are imported only when they run, so that `--help` and refusals answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from common.config import SITES, Resolved, resolve_config
+from common.errors import UsageError, suggest
+from common.phases import PHASES
+from common.prompt_formats import PROMPT_FORMATS
+from common.runs.options import InputOverride, RunOptions
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 unusable arguments or missing input, 130 interrupted (state kept)."
+OPTION_FIELDS = {
+    "profile": "profile",
+    "model": "model_name",
+    "data_dir": "data_dir",
+    "batch_size": "batch_size",
+    "device": "device",
+    "dtype": "dtype",
+    "site": "site",
+    "prompt_format": "prompt_format",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose refusals are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuses the command line, naming the nearest known word for an unknown one."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of every command."""
+    parser = Parser(prog="run.py", description="Program validity awareness through sparse autoencoders.", epilog=EPILOG)
+    parser.add_argument("--verbose", action="store_true", help="say more while working")
+    parser.set_defaults(command=_command("common.cli.overview:overview"))
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
+    _phase_command(commands)
+    _pipeline_command(commands)
+    for name, what in (
+        ("plan", "what a pipeline run would do, how large it is, and what blocks it"),
+        ("status", "one line a phase: missing, partial, complete or stale, and why"),
+        ("show-config", "every setting with its value and where it came from"),
+        ("test-gpu", "the device, its memory, number formats, and one tiny generation"),
+        ("fetch", "download a profile's model, SAEs and data into the hub's cache"),
+    ):
+        command = _add(commands, name, what, f"common.cli.{name.replace('-', '_')}:{name.replace('-', '_')}")
+        _configuration_options(command)
+    _organism_command(commands)
+    return parser
+
+
+def resolved_config(parsed: argparse.Namespace) -> Resolved:
+    """Resolves the configuration that the parsed options ask for."""
+    values: dict[str, Any] = {}
+    for option, name in OPTION_FIELDS.items():
+        if getattr(parsed, option, None) is not None:
+            values[name] = getattr(parsed, option)
+    for pair in parsed.set or []:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: write --set FIELD=VALUE")
+        values[name.strip()] = value
+    return resolve_config(values, file=parsed.config)
+
+
+def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
+    """Returns what the parsed options ask of a phase, apart from the configuration."""
+    return RunOptions(
+        start=getattr(parsed, "start", None),
+        end=getattr(parsed, "end", None),
+        inputs=tuple(_input(text) for text in getattr(parsed, "input", None) or []),
+        inputs_from=getattr(parsed, "inputs_from", None),
+        fresh=getattr(parsed, "fresh", False),
+        allow_partial=getattr(parsed, "allow_partial", False),
+        dry_run=getattr(parsed, "dry_run", False),
+        site_given=resolved.config.site is not None,
+    )
+
+
+def _phase_command(commands: Any) -> None:
+    lines = "\n".join(f"  {spec.id:<5} {spec.name}" for spec in PHASES)
+    command = _add(commands, "phase", "run one phase", "common.cli.phase:phase")
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = f"phases:\n{lines}\n\n{EPILOG}"
+    command.add_argument("phase", metavar="N", help="the phase's id, as text: 2.10 is not 2.1")
+    command.add_argument("--start", type=int, metavar="I", help="first position of the split, counted from 0")
+    command.add_argument("--end", type=int, metavar="J", help="last position, included (--end 9 is the first ten)")
+    command.add_argument(
+        "--input",
+        action="append",
+        metavar="[PHASE=]PATH",
+        help="use this file or directory instead of the discovered output",
+    )
+    command.add_argument("--inputs-from", type=Path, metavar="DIR", help="read other phases from this data directory")
+    command.add_argument("--fresh", action="store_true", help="put this phase's earlier output aside and start again")
+    command.add_argument("--allow-partial", action="store_true", help="accept an input that covers part of its split")
+    command.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
+    _configuration_options(command)
+
+
+def _pipeline_command(commands: Any) -> None:
+    command = _add(
+        commands,
+        "pipeline",
+        "run phases in order, skipping what is complete and current",
+        "common.cli.pipeline:pipeline",
+    )
+    command.add_argument("--from", dest="first", metavar="X", help="first phase")
+    command.add_argument("--to", dest="last", metavar="Y", help="last phase")
+    command.add_argument("--summary", action="store_true", help="end with a table of what was found")
+    _configuration_options(command)
+
+
+def _organism_command(commands: Any) -> None:
+    command = commands.add_parser("organism", help="the bundled tiny model", description="The bundled tiny model.")
+    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
+    train = _add(actions, "train", "make another instance from a seed (about 20 minutes)", "common.cli.organism:train")
+    train.add_argument("--seed", type=int, required=True, help="seed of everything in the instance")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
+    train.add_argument("--steps", type=int, default=None, help="training steps of the base model")
+
+
+def _configuration_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--profile", metavar="NAME", help="model, SAEs, data and data directory together")
+    command.add_argument("--model", metavar="NAME", help="model: a hub name or a local directory")
+    command.add_argument("--data-dir", metavar="DIR", help="root of all phase directories")
+    command.add_argument("--batch-size", metavar="N", help="problems a batch")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps")
+    command.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16")
+    command.add_argument("--site", metavar="SITE", help=f"where the residual stream is read: {', '.join(SITES)}")
+    command.add_argument("--prompt-format", metavar="FORM", help=", ".join(PROMPT_FORMATS))
+    command.add_argument("--set", action="append", metavar="FIELD=VALUE", help="any setting (see show-config)")
+    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings")
+
+
+def _add(commands: Any, name: str, what: str, target: str) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.", epilog=EPILOG)
+    command.set_defaults(command=_command(target))
+    return command
+
+
+def _command(target: str) -> Callable[[argparse.Namespace], int]:
+    module, _, name = target.partition(":")
+
+    def run(parsed: argparse.Namespace) -> int:
+        return getattr(importlib.import_module(module), name)(parsed)
+
+    return run
+
+
+def _input(text: str) -> InputOverride:
+    head, equals, tail = text.partition("=")
+    known = [spec.id for spec in PHASES]
+    if equals and head.replace(".", "").isdigit():
+        if head not in known:
+            raise UsageError(f"--input {text}: phase {head!r} is unknown{suggest(head, known)}")
+        override = InputOverride(head, Path(tail))
+    else:
+        override = InputOverride(None, Path(text))
+    if not override.path.exists():
+        raise UsageError(f"--input {override.path}: no such file or directory")
+    return override

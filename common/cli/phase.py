@@ -1,0 +1,35 @@
+"""`run.py phase N`: one phase."""
+
+from __future__ import annotations
+
+import argparse
+
+from common.cli.parser import resolved_config, run_options
+from common.config import Config
+from common.errors import UsageError
+from common.logging import get_logger
+from common.phases import OLDER_NUMBERS, PhaseSpec, get_phase
+from common.runs.discovery import find_output
+from common.runs.options import RunOptions
+
+_log = get_logger(__name__)
+
+
+def phase(parsed: argparse.Namespace) -> int:
+    """Runs one phase."""
+    spec = get_phase(parsed.phase)
+    if parsed.phase in OLDER_NUMBERS and parsed.phase != "1":
+        _log.info("phase %s is today's phase %s: running that", parsed.phase, spec.id)
+    resolved = resolved_config(parsed)
+    run_phase(spec, resolved.config, run_options(parsed, resolved))
+    return 0
+
+
+def run_phase(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
+    """Refuses what can be refused without loading anything, then imports the phase's runner and runs it."""
+    if not spec.sliceable and (options.start is not None or options.end is not None):
+        raise UsageError(f"phase {spec.id} works on all problems at once: leave --start and --end out")
+    for read in spec.reads:
+        if not any(item.phase in (None, read) for item in options.inputs):
+            find_output(config, options, read, spec.id)
+    spec.runner_class()(config, options).run()

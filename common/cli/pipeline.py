@@ -1,0 +1,58 @@
+"""`run.py pipeline`: every phase in order, skipping what is complete and current."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+
+from common.cli.console import say
+from common.cli.parser import resolved_config, run_options
+from common.cli.phase import run_phase
+from common.config import Config
+from common.errors import UsageError
+from common.logging import get_logger
+from common.phases import PHASES, PhaseSpec, get_phase
+from common.runs.options import RunOptions
+from common.runs.status import COMPLETE, STALE, PhaseState, all_states
+
+_log = get_logger(__name__)
+
+
+def pipeline(parsed: argparse.Namespace) -> int:
+    """Runs the phases from `--from` to `--to`."""
+    resolved = resolved_config(parsed)
+    options = run_options(parsed, resolved)
+    chosen = between(parsed.first, parsed.last)
+    started = time.monotonic()
+    for spec in chosen:
+        _run_one(spec, resolved.config, options)
+    _log.info("pipeline: %d phases in %.0f s", len(chosen), time.monotonic() - started)
+    if parsed.summary:
+        from common.cli.summary import summary
+
+        say(summary(resolved.config))
+    return 0
+
+
+def between(first: str | None, last: str | None) -> list[PhaseSpec]:
+    """Returns the phases from `first` to `last`, both included, in dependency order."""
+    start = PHASES.index(get_phase(first)) if first else 0
+    end = PHASES.index(get_phase(last)) if last else len(PHASES) - 1
+    if start > end:
+        raise UsageError(f"--from {first} comes after --to {last}; the order is {', '.join(s.id for s in PHASES)}")
+    return list(PHASES[start : end + 1])
+
+
+def _run_one(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
+    state = _state_of(spec, config)
+    if state.state == COMPLETE:
+        _log.info("phase %s (%s): complete and current", spec.id, spec.name)
+        return
+    _log.info("phase %s (%s): %s", spec.id, spec.name, state.state if not state.why else f"{state.state}, {state.why}")
+    again = state.state == STALE and spec.sliceable
+    run_phase(spec, config, replace(options, fresh=True) if again else options)
+
+
+def _state_of(spec: PhaseSpec, config: Config) -> PhaseState:
+    return next(state for state in all_states(config) if state.spec is spec)

@@ -1,0 +1,95 @@
+"""`run.py plan`: what a pipeline run would do, how large it is, and what blocks it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from common.cli.console import say, table
+from common.cli.parser import resolved_config
+from common.config import Config, Resolved
+from common.phases import PHASES, PhaseSpec
+from common.profiles import Profile, resolve_local
+from common.runs.artifacts import PhasePaths
+from common.runs.metadata import read_record
+from common.runs.slices import grid_cells, requested_span
+from common.runs.status import COMPLETE, PhaseState, all_states
+
+SPLIT_TENTHS = {"sae": 0, "hyperparams": 1, "validation": 2}
+MBPP_PROBLEMS = 974
+BYTES_PER_GB = 1e9
+
+
+def plan(parsed: argparse.Namespace) -> int:
+    """Prints one line a phase and what stands in the way."""
+    resolved = resolved_config(parsed)
+    states = all_states(resolved.config)
+    rows = [(state.spec.id, state.spec.name, _action(state), _size(state.spec, resolved)) for state in states]
+    say(table(rows, ("phase", "name", "would", "size")))
+    blocks = [*_model_blocks(resolved.profile, resolved.config), *_disk_blocks(resolved)]
+    say("\n".join(f"blocked: {line}" for line in blocks) if blocks else "nothing blocks it")
+    return 0
+
+
+def _action(state: PhaseState) -> str:
+    if state.state == COMPLETE:
+        return "be skipped (complete)"
+    count = f", {state.done} of {state.expected} done" if state.expected else ""
+    return f"run ({state.state}{count})"
+
+
+def _size(spec: PhaseSpec, resolved: Resolved) -> str:
+    if spec.split is None:
+        return ""
+    problems, layers = _problems(spec, resolved.config), _layers(resolved)
+    vectors = problems * layers * resolved.profile.d_model * 4 / BYTES_PER_GB
+    batches = len(grid_cells(requested_span(None, None, problems), resolved.config.batch_size))
+    return f"{problems} problems in {batches} batches, {layers} layers, {vectors:.2f} GB of activations"
+
+
+def _problems(spec: PhaseSpec, config: Config) -> int:
+    record = read_record(PhasePaths(config.phase_dir("0.1")))
+    if record is not None and spec.split is not None:
+        return int(record["sizes"][spec.split])
+    ratios, total = config.phase0_1_ratios, MBPP_PROBLEMS
+    extra = total % 10 if spec.split == "sae" else 0
+    return total // 10 * ratios[SPLIT_TENTHS[spec.split or "sae"]] + extra
+
+
+def _layers(resolved: Resolved) -> int:
+    chosen = resolved.config.activation_layers
+    return resolved.profile.n_layers if chosen is None else len(chosen)
+
+
+def _model_blocks(profile: Profile, config: Config) -> list[str]:
+    blocks = []
+    if profile.model_local:
+        path = resolve_local(profile.model)
+        if not (path / "config.json").is_file():
+            blocks.append(f"{path} holds no model; make it with: python3 run.py organism train --seed 0 --out DIR")
+    elif config.model_name == profile.model and not _cached(profile.model, profile.model_revision):
+        blocks.append(f"{profile.model} is not in the hub's cache; run: python3 run.py fetch --profile {profile.name}")
+    size = profile.model_size_gb
+    if size is not None and size > config.ram_ceiling_gb:
+        blocks.append(f"{profile.model} takes {size} GB, more than ram_ceiling_gb = {config.ram_ceiling_gb:g}")
+    return blocks
+
+
+def _disk_blocks(resolved: Resolved) -> list[str]:
+    place = Path(resolved.config.data_dir).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / BYTES_PER_GB
+    layers, width = _layers(resolved), resolved.profile.d_model
+    problems = sum(_problems(spec, resolved.config) for spec in PHASES if spec.split is not None)
+    needed = 2 * problems * layers * width * 4 / BYTES_PER_GB
+    return [f"{place} has {free:.1f} GB free, {needed:.1f} GB are needed"] if needed > free else []
+
+
+def _cached(name: str, revision: str | None) -> bool:
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    snapshots = cache / f"models--{name.replace('/', '--')}" / "snapshots"
+    return (snapshots / revision).is_dir() if revision else any(snapshots.glob("*"))

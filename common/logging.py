@@ -1,0 +1,55 @@
+"""Logging: short lines on a terminal, dated lines elsewhere and in the phase's log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+ROOT = "pva_sae"
+DATED = "%(asctime)s %(levelname)s %(message)s"
+
+
+def get_logger(name: str) -> logging.Logger:
+    """Returns the project's logger for module `name`."""
+    return logging.getLogger(f"{ROOT}.{name}")
+
+
+def setup_console(verbose: bool = False) -> None:
+    """Sends the project's log to standard error, once; dated where that is not a terminal."""
+    root = logging.getLogger(ROOT)
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    root.propagate = False
+    if not any(isinstance(handler, _Console) for handler in root.handlers):
+        root.addHandler(_Console())
+
+
+def add_log_file(path: Path) -> logging.Handler:
+    """Appends the project's log to `path` until the handler is removed with `remove_log_file`."""
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter(DATED))
+    logging.getLogger(ROOT).addHandler(handler)
+    return handler
+
+
+def remove_log_file(handler: logging.Handler) -> None:
+    """Stops writing to a log file."""
+    logging.getLogger(ROOT).removeHandler(handler)
+    handler.close()
+
+
+class _Console(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to the current standard error, clear of a progress bar on the same line."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self.setFormatter(logging.Formatter("%(message)s" if sys.stderr.isatty() else DATED))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "tqdm" in sys.modules and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            tqdm.write(self.format(record), file=sys.stderr)
+        else:
+            self.setStream(sys.stderr)
+            super().emit(record)

@@ -1,0 +1,98 @@
+"""The registry: the table of contents of the pipeline.
+
+The command line, `plan`, `status`, the report and the documentation read the phases from here. Adding a phase is adding
+one entry and one directory. Phase ids are text: "2.10" is not "2.1".
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from common.errors import UsageError, suggest
+
+
+@dataclass(frozen=True)
+class PhaseSpec:
+    """One phase: what it is called, what runs it, what it reads and writes.
+
+    `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `sliceable` phases work
+    problem by problem on `split` and take `--start/--end`. `needs` is "cpu" or "model". `hub_minutes` is what to expect
+    with Gemma-2-2b on one GPU, `None` where nobody has measured it.
+    """
+
+    id: str
+    name: str
+    runner: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    needs: str
+    optional_reads: tuple[str, ...] = ()
+    split: str | None = None
+    sliceable: bool = False
+
+    def runner_class(self) -> Any:
+        """Imports and returns the runner's class (this is where torch comes in, for phases that need it)."""
+        module, _, name = self.runner.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+PHASES: tuple[PhaseSpec, ...] = (
+    PhaseSpec(
+        id="0",
+        name="difficulty analysis",
+        runner="phase0.difficulty_analyzer:DifficultyAnalyzer",
+        reads=(),
+        writes=("mbpp_difficulty_mapping_<timestamp>.parquet", "mbpp_difficulty_mapping_<timestamp>_summary.json"),
+        needs="cpu",
+    ),
+    PhaseSpec(
+        id="0.1",
+        name="problem splitting",
+        runner="phase0_1.problem_splitter:ProblemSplitter",
+        reads=("0",),
+        writes=("sae_mbpp.parquet", "hyperparams_mbpp.parquet", "validation_mbpp.parquet", "split_metadata.json"),
+        needs="cpu",
+    ),
+    PhaseSpec(
+        id="1.0",
+        name="dataset building",
+        runner="phase1_0.dataset_builder:DatasetBuilder",
+        reads=("0.1",),
+        writes=("dataset_sae_<timestamp>.parquet", "activations/", "sae_fit.json"),
+        needs="model",
+        split="sae",
+        sliceable=True,
+    ),
+    PhaseSpec(
+        id="2.5",
+        name="separation-score features",
+        runner="phase2_5.separation_analyzer:SeparationAnalyzer",
+        reads=("1.0",),
+        writes=("top_20_features.json", "feature_scores.parquet", "sae_analysis_results.json"),
+        needs="cpu",
+    ),
+)
+
+OLDER_NUMBERS = {"1": "1.0", "2": "2.5"}
+
+
+def phase_ids() -> list[str]:
+    """Returns the ids of all phases in dependency order."""
+    return [spec.id for spec in PHASES]
+
+
+def get_phase(name: str) -> PhaseSpec:
+    """Returns the phase with id `name`; older numbers are understood; an unknown one raises `UsageError`."""
+    wanted = OLDER_NUMBERS.get(name, name)
+    for spec in PHASES:
+        if spec.id == wanted:
+            return spec
+    known = ", ".join(phase_ids())
+    raise UsageError(f"phase {name!r} is unknown (phases: {known}){suggest(name, phase_ids())}")
+
+
+def readers_of(phase: str) -> list[str]:
+    """Returns the ids of the phases that read `phase` directly."""
+    return [spec.id for spec in PHASES if phase in (*spec.reads, *spec.optional_reads)]

@@ -1,0 +1,92 @@
+"""The evaluating stage: from generated text to code, and from code to a label.
+
+Extraction belongs to this stage, so that a better extractor or another limit re-scores what was generated instead of
+generating it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from common.config import Config
+from common.execution import EvaluationPool, EvaluationResult
+from common.execution.extraction import extract_code, names_in_tests
+from common.problems import Problem
+from common.runs.slices import Span
+from common.runs.tables import EVALUATION_SCHEMA, KEYS
+
+EXTRACTION_VERSION = 1
+EVALUATION_VERSION = 1
+
+
+class Pending(NamedTuple):
+    """A batch whose solutions are being tested."""
+
+    span: Span
+    rows: Sequence[Mapping[str, Any]]
+    codes: list[str]
+    results: list[Future[EvaluationResult] | None]
+
+    @property
+    def done(self) -> bool:
+        """Whether every result is there."""
+        return all(future is None or future.done() for future in self.results)
+
+
+def evaluation_fingerprint(config: Config, data_hash: str) -> dict[str, Any]:
+    """Returns what changes labels: the tests, the limits, and the versions of extraction and evaluation."""
+    return {
+        "data": data_hash,
+        "timeout_seconds": config.evaluation_timeout_seconds,
+        "memory_mb": config.evaluation_memory_mb,
+        "extraction_version": EXTRACTION_VERSION,
+        "evaluation_version": EVALUATION_VERSION,
+    }
+
+
+def submit(pool: EvaluationPool, problems: Sequence[Problem], span: Span, rows: Sequence[Mapping[str, Any]]) -> Pending:
+    """Extracts the code of each row and hands it to the pool; excluded rows are not tested."""
+    codes: list[str] = []
+    results: list[Future[EvaluationResult] | None] = []
+    for row in rows:
+        problem = problems[row["position"]]
+        if row["excluded_reason"] is not None:
+            codes.append("")
+            results.append(None)
+            continue
+        needed = names_in_tests(problem.test_list, problem.test_setup_code)
+        code = extract_code(row["generated_text"], entry_point=problem.entry_point, also_needed=needed)
+        codes.append(code)
+        results.append(pool.submit(code, problem.test_list, problem.test_setup_code))
+    return Pending(span, rows, codes, results)
+
+
+def collect(pending: Pending) -> pa.Table:
+    """Waits for a batch's results and returns them as a table of the evaluating stage."""
+    rows = []
+    for row, code, future in zip(pending.rows, pending.codes, pending.results, strict=True):
+        result = future.result() if future is not None else None
+        rows.append({**{key: row[key] for key in KEYS}, **_columns(code, result)})
+    return pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)
+
+
+def _columns(code: str, result: EvaluationResult | None) -> dict[str, Any]:
+    if result is None:
+        return {}
+    return {
+        "generated_code": code,
+        "test_passed": result.passed,
+        "outcome": result.outcome,
+        "sandbox_rung": result.rung,
+        "opaque": result.opaque,
+        "error_message": result.error_message or None,
+        "tests_passed": result.tests_passed,
+        "tests_total": result.tests_total,
+        "cpu_seconds": result.cpu_seconds,
+        "wall_seconds": result.wall_seconds,
+        "peak_memory_mb": result.peak_memory_mb,
+    }

@@ -1,0 +1,28 @@
+"""What one invocation asks of a phase, apart from the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+
+class InputOverride(NamedTuple):
+    """A file or directory given with `--input`, for the named phase's output or for whichever it can serve."""
+
+    phase: str | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Slice, inputs and modes of one invocation."""
+
+    start: int | None = None
+    end: int | None = None
+    inputs: tuple[InputOverride, ...] = ()
+    inputs_from: Path | None = None
+    fresh: bool = False
+    allow_partial: bool = False
+    dry_run: bool = False
+    site_given: bool = False

@@ -1,0 +1,141 @@
+"""What every phase's runner shares: its place on disk, its inputs, its record."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from common.config import Config
+from common.errors import UsageError
+from common.logging import add_log_file, get_logger, remove_log_file
+from common.phases import get_phase
+from common.profiles import Profile, load_profile
+from common.runs.artifacts import PhasePaths
+from common.runs.discovery import PhaseOutput, find_output, override_for
+from common.runs.files import ensure_directory, read_parquet, sha256_file, sweep_temporaries, writing
+from common.runs.metadata import Extent, InputFile, OutputFile, next_generation, read_record, write_record
+from common.runs.options import RunOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_log = get_logger(__name__)
+
+
+class PhaseRunner(ABC):
+    """Runs one phase under a configuration: `Runner(config).run()`."""
+
+    phase: ClassVar[str]
+
+    def __init__(self, config: Config, options: RunOptions | None = None) -> None:
+        self.config = config
+        self.options = options or RunOptions()
+        self.spec = get_phase(self.phase)
+        self.paths = PhasePaths(config.phase_dir(self.phase))
+        self.wall_seconds: dict[str, float] = {}
+        self._inputs: list[PhaseOutput] = []
+        self._given: list[InputFile] = []
+
+    def run(self) -> None:
+        """Runs the phase: refuses bad input first, then computes, then publishes its files with its record."""
+        self.prepare()
+        if self.options.dry_run:
+            self.describe()
+            return
+        ensure_directory(self.paths.logs)
+        sweep_temporaries(self.paths.root)
+        with writing(self.paths.logs):
+            handler = add_log_file(self.paths.logs / f"phase{self.phase.replace('.', '_')}.log")
+        try:
+            self.execute()
+        finally:
+            remove_log_file(handler)
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Finds and checks every input; raises `UsageError` before anything is written."""
+
+    @abstractmethod
+    def execute(self) -> None:
+        """Computes and publishes."""
+
+    def describe(self) -> None:
+        """Says what a run would do (`--dry-run`)."""
+        _log.info("phase %s would run in %s", self.phase, self.paths.root)
+
+    @property
+    def profile(self) -> Profile:
+        """The configuration's profile."""
+        return load_profile(self.config.profile)
+
+    def find(self, phase: str) -> PhaseOutput:
+        """Returns the output of a phase that this one reads; what is used of it enters the record."""
+        output = find_output(self.config, self.options, phase, self.phase)
+        self._inputs.append(output)
+        return output
+
+    def find_table(self, phase: str, name: Callable[[PhaseOutput], str], columns: Collection[str]) -> pa.Table:
+        """Returns the table of phase `phase` that `name` picks, or the file given for it with `--input`.
+
+        Either enters the record as an input.
+        """
+        path = override_for(self.options, phase, columns)
+        if path is None or path.is_dir():
+            output = self.find(phase)
+            return output.table(name(output))
+        table = read_parquet(path)
+        lacking = [column for column in columns if column not in table.column_names]
+        if lacking:
+            raise UsageError(f"{path} lacks the columns {', '.join(lacking)}; it holds {', '.join(table.column_names)}")
+        self._given.append(InputFile(None, str(path), sha256_file(path), table.num_rows, None))
+        return table
+
+    @property
+    def inputs_complete(self) -> bool:
+        """Whether everything that was found covers its split."""
+        return all(output.complete for output in self._inputs)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the block's wall seconds to the record's stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.wall_seconds[stage] = self.wall_seconds.get(stage, 0.0) + time.monotonic() - started
+
+    def publish(self, extent: Extent, outputs: list[OutputFile], details: dict[str, Any]) -> dict[str, Any]:
+        """Writes the phase's record, then removes the files that only the previous record named."""
+        previous = read_record(self.paths)
+        used = [item for output in self._inputs for item in output.used]
+        record = write_record(
+            self.paths,
+            phase=self.phase,
+            config=self.config,
+            extent=extent,
+            inputs=[*self._given, *used],
+            outputs=outputs,
+            wall_seconds=self.wall_seconds,
+            details=details,
+        )
+        current = {item.path for item in outputs}
+        for entry in (previous or {}).get("outputs", []):
+            if entry["path"] not in current:
+                (self.paths.root / entry["path"]).unlink(missing_ok=True)
+        return record
+
+    def set_aside(self) -> None:
+        """Moves everything that stands in the phase's directory to `superseded/` (`--fresh`)."""
+        kept = {self.paths.superseded, self.paths.logs, self.paths.locks}
+        moved = [path for path in self.paths.root.iterdir() if path not in kept] if self.paths.root.is_dir() else []
+        if not moved:
+            return
+        target = self.paths.superseded / f"{next_generation(self.paths):04d}"
+        with writing(target):
+            target.mkdir(parents=True)
+            for path in sorted(moved, key=lambda item: item != self.paths.metadata):
+                path.rename(target / path.name)
+        _log.info("earlier output put aside in %s", target)

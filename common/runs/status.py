@@ -1,0 +1,82 @@
+"""The state of every phase, from records and file names alone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from common.config import Config
+from common.errors import PipelineError
+from common.phases import PHASES, PhaseSpec
+from common.runs.artifacts import PhasePaths
+from common.runs.files import read_json
+from common.runs.metadata import read_record
+from common.runs.records import positions_done
+
+MISSING, PARTIAL, COMPLETE, STALE, UNREADABLE = "missing", "partial", "complete", "stale", "unreadable"
+
+
+class PhaseState(NamedTuple):
+    """One phase's state with its reason; `done` of `expected` problems where that is known."""
+
+    spec: PhaseSpec
+    state: str
+    why: str
+    done: int | None = None
+    expected: int | None = None
+
+    def line(self) -> str:
+        """Returns the state in one line."""
+        count = f" {self.done}/{self.expected}" if self.state == PARTIAL and self.expected else ""
+        return f"{self.spec.id:<5} {self.spec.name:<28} {self.state + count:<18} {self.why}".rstrip()
+
+
+def all_states(config: Config) -> list[PhaseState]:
+    """Returns the state of every phase, in dependency order; what reads something stale is stale itself."""
+    states: dict[str, PhaseState] = {}
+    for spec in PHASES:
+        try:
+            states[spec.id] = _state(config, spec, states)
+        except PipelineError as error:
+            states[spec.id] = PhaseState(spec, UNREADABLE, str(error))
+    return list(states.values())
+
+
+def _state(config: Config, spec: PhaseSpec, before: dict[str, PhaseState]) -> PhaseState:
+    paths = PhasePaths(config.phase_dir(spec.id))
+    record = read_record(paths)
+    if record is None:
+        return _unpublished(paths, spec)
+    stale = _stale_reason(config, record, before)
+    done, expected = record["done"], record["expected"]
+    if stale:
+        return PhaseState(spec, STALE, stale, done, expected)
+    if not record["complete"]:
+        why = "made from a partial input" if done == expected else "the rest has not been run"
+        return PhaseState(spec, PARTIAL, why, done, expected)
+    return PhaseState(spec, COMPLETE, f"generation {record['generation']}, {record['created']}", done, expected)
+
+
+def _unpublished(paths: PhasePaths, spec: PhaseSpec) -> PhaseState:
+    done = max((positions_done(path) for path in paths.segments.glob("evaluation/*")), default=0)
+    if paths.partial.is_file():
+        note = read_json(paths.partial)
+        return PhaseState(spec, PARTIAL, f"unfinished; to go on: {note['to_go_on']}", done, note["expected"])
+    if done:
+        return PhaseState(spec, PARTIAL, "unfinished", done)
+    return PhaseState(spec, MISSING, "")
+
+
+def _stale_reason(config: Config, record: dict[str, Any], before: dict[str, PhaseState]) -> str | None:
+    for item in record["inputs"]:
+        source = item["phase"]
+        if source is None or source not in before:
+            continue
+        state = before[source]
+        if state.state == STALE:
+            return f"phase {source} is stale"
+        current = read_record(PhasePaths(config.phase_dir(source)))
+        if current is None:
+            continue  # read from elsewhere (--inputs-from), or removed since: what was computed stays valid
+        if item["sha256"] not in {entry["sha256"] for entry in current["outputs"]}:
+            return f"phase {source} has changed since"
+    return None

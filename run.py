@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""The pipeline's command line; `python3 run.py --help` lists the commands."""
+
+import sys
+
+from common.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
