@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from common.config import Config
 from common.execution import EvaluationPool
-from common.execution.extraction import names_in_tests, solution_finished
+from common.execution.extraction import names_used_by_tests, solution_finished
 from common.problems import Problem
 from common.progress import Progress
 from common.runs import labelling
@@ -99,7 +99,7 @@ class ArmWorker:
         finished = partial(
             solution_finished,
             entry_point=problem.entry_point,
-            also_needed=names_in_tests(problem.test_list, problem.test_setup_code),
+            also_needed=names_used_by_tests(problem.test_list, problem.test_setup_code),
         )
         draw = SampleKey(self.config.seed, problem.task_id, self.arm.temperature, key["sample"])
         return Request(self.prompt_of(problem), finished, draw if self.arm.temperature > 0 else None)

@@ -21,13 +21,14 @@ from common.runs.metadata import Extent, OutputFile, output_file
 from common.runs.phase_runner import PhaseRunner
 from common.sae_registry import neuronpedia_url
 from common.statistics.feature_tests import benjamini_hochberg, fisher_p_values
-from common.statistics.permutation import MaxStatisticNull, separation_statistic
+from common.statistics.permutation import Direction, MaxStatisticNull, separation_statistic
 from common.statistics.selection import class_means, firing_counts, rank_features, scores_from_counts
 from common_simplified.feature_ranking import dataset_figures, labelled_split, layer_activations
-from phase2_5.plots import firing_scatter, score_by_layer
+from phase2_5.plots import firing_frequencies, score_by_layer
 
 _log = get_logger(__name__)
-DIRECTIONS = ("correct", "incorrect")
+DIRECTIONS: tuple[Direction, ...] = ("correct", "incorrect")
+SIGN: dict[Direction, float] = {"correct": 1.0, "incorrect": -1.0}
 UNFILTERED = "phase 2.2 (general-text frequencies) has not been run: every feature is ranked"
 
 
@@ -51,14 +52,15 @@ class SeparationAnalyzer(PhaseRunner):
         )
         with self.timed("scoring"):
             table = self._score(null)
-        top = {direction: self._top(table, null, direction) for direction in DIRECTIONS}
+        ranked = {direction: self._rank(table, direction) for direction in DIRECTIONS}
+        top = {direction: self._items(table, null, rows, direction) for direction, rows in ranked.items()}
         results = self._results(table, null, top)
         scores = _public_scores(table, null)
         outputs = [
             OutputFile(TOP_FEATURES, write_json(self.paths.root / TOP_FEATURES, top)),
             OutputFile(FEATURE_SCORES, write_parquet(self.paths.root / FEATURE_SCORES, scores), scores.num_rows),
             OutputFile(SAE_ANALYSIS, write_json(self.paths.root / SAE_ANALYSIS, results)),
-            *self._plots(table, null, top),
+            *self._plots(table, null, ranked),
         ]
         n = int(self.source.record["done"])
         extent = Extent(int(self.source.record["expected"]), n, inputs_complete=self.inputs_complete)
@@ -93,16 +95,20 @@ class SeparationAnalyzer(PhaseRunner):
         table["q_value"] = benjamini_hochberg(table["p_value"]).q_values
         return table
 
-    def _top(self, table: dict[str, np.ndarray], null: MaxStatisticNull, direction: Any) -> list[dict[str, Any]]:
-        """Returns the direction's best features in rank order; the score is the direction's own."""
-        sign = 1.0 if direction == "correct" else -1.0
-        score = sign * table["separation_score"]
+    def _rank(self, table: dict[str, np.ndarray], direction: Direction) -> np.ndarray:
+        """Returns the rows of the direction's best features, best first."""
+        score = SIGN[direction] * table["separation_score"]
         keep = np.ones(len(score), dtype=bool)
-        rows = rank_features(score, table["layer"], table["feature_idx"], keep, self.config.phase2_5_top_k)
+        return rank_features(score, table["layer"], table["feature_idx"], keep, self.config.phase2_5_top_k)
+
+    def _items(
+        self, table: dict[str, np.ndarray], null: MaxStatisticNull, rows: np.ndarray, direction: Direction
+    ) -> list[dict[str, Any]]:
         p_max = null.p_values(table["separation_score"][rows], direction)
-        return [self._item(table, int(row), sign, float(p)) for row, p in zip(rows, p_max, strict=True)]
+        return [self._item(table, int(row), SIGN[direction], float(p)) for row, p in zip(rows, p_max, strict=True)]
 
     def _item(self, table: dict[str, np.ndarray], row: int, sign: float, p_max: float) -> dict[str, Any]:
+        """Describes one feature; the score is its direction's own."""
         layer, index = int(table["layer"][row]), int(table["feature_idx"][row])
         return {
             "layer": layer,
@@ -143,16 +149,17 @@ class SeparationAnalyzer(PhaseRunner):
         }
 
     def _plots(
-        self, table: dict[str, np.ndarray], null: MaxStatisticNull, top: dict[str, list[dict[str, Any]]]
+        self, table: dict[str, np.ndarray], null: MaxStatisticNull, ranked: dict[Direction, np.ndarray]
     ) -> list[OutputFile]:
-        critical = {name: null.critical_value(0.05, name) for name in DIRECTIONS}
-        n_correct, n_incorrect = int(self.split.labels.sum()), int((~self.split.labels).sum())
+        critical = [null.critical_value(0.05, name) for name in DIRECTIONS]
+        n, n_correct = len(self.split.labels), int(self.split.labels.sum())
         figures = {
             "separation_score_by_layer": score_by_layer(
-                table["layer"], table["separation_score"], critical, n_correct, n_incorrect
+                table["layer"], table["separation_score"], *critical, n, null.n_permutations
             ),
-            "firing_frequencies": firing_scatter(
-                table["f_correct"], table["f_incorrect"], _marked(top), n_correct, n_incorrect
+            "firing_frequencies": firing_frequencies(
+                *(table["f_correct"], table["f_incorrect"], ranked["correct"], ranked["incorrect"]),
+                *(n_correct, n - n_correct),
             ),
         }
         paths = [path for name, figure in figures.items() for path in save(figure, self.paths.root / name)]
@@ -195,10 +202,6 @@ def _best_by_layer(table: dict[str, np.ndarray]) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _marked(top: dict[str, list[dict[str, Any]]]) -> dict[str, list[tuple[float, float]]]:
-    return {name: [(item["f_correct"], item["f_incorrect"]) for item in items] for name, items in top.items()}
 
 
 def _heads(top: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from common.config import Config
 from common.execution import EvaluationPool, EvaluationResult
-from common.execution.extraction import extract_code, names_in_tests
+from common.execution.extraction import extract_code, names_used_by_tests
 from common.problems import Problem
 from common.runs.slices import Span
 from common.runs.tables import EVALUATION_SCHEMA, KEYS
@@ -58,7 +58,7 @@ def submit(pool: EvaluationPool, problems: Sequence[Problem], span: Span, rows: 
             codes.append("")
             results.append(None)
             continue
-        needed = names_in_tests(problem.test_list, problem.test_setup_code)
+        needed = names_used_by_tests(problem.test_list, problem.test_setup_code)
         code = extract_code(row["generated_text"], entry_point=problem.entry_point, also_needed=needed)
         codes.append(code)
         results.append(pool.submit(code, problem.test_list, problem.test_setup_code))
