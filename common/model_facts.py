@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import UsageError
-from common.hub import resolve_repo
+from common.hub import resolve_repo, shards
 
 
 class ModelFacts(NamedTuple):
@@ -76,8 +76,8 @@ def read_config(directory: Path) -> dict[str, Any]:
 
 
 def read_weight_facts(directory: Path) -> WeightFacts:
-    """Returns the sizes of all `*.safetensors` in `directory`; raises UsageError where one is missing or cut off."""
-    files = sorted(directory.glob("*.safetensors"))
+    """Returns the sizes of the weights in `directory`; raises UsageError where there are none or one is cut off."""
+    files = weight_files(directory)
     if not files:
         raise UsageError(f"model directory {directory} has no weights (*.safetensors); fetch or convert the model")
     elements = [
@@ -87,6 +87,16 @@ def read_weight_facts(directory: Path) -> WeightFacts:
         if key != "__metadata__"
     ]
     return WeightFacts(sum(elements), max(elements, default=0))
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Returns the safetensors files that transformers would read: `model.safetensors`, the shards of its index, or all."""
+    single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if single.is_file():
+        return [single]
+    if index.is_file():
+        return [directory / shard for shard in shards(index)]
+    return sorted(directory.glob("*.safetensors"))
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 
 from common.config import Config
-from common.errors import Interrupted, PipelineError, UsageError
+from common.errors import Interrupted, PipelineError
 from common.execution import EvaluationPool
 from common.logging import get_logger
 from common.model_location import ModelIdentity, chosen_layers, identify_model
@@ -28,14 +28,14 @@ from common.runs.discovery import run_command
 from common.runs.files import canonical_json, write_json
 from common.runs.interruption import StopRequest, polite_stop
 from common.runs.locks import directory_lock, span_lock
-from common.runs.metadata import Extent, OutputFile, read_record
+from common.runs.metadata import Extent, OutputFile
 from common.runs.phase_runner import PhaseRunner
 from common.runs.publishing import Snapshots, remove_segments, write_exclusions
-from common.runs.records import StageStore, fingerprint_differences
-from common.runs.slices import Span, covered, grid_cells, missing_cells, missing_spans, requested_span
+from common.runs.slices import Span, covered, missing_cells, requested_span
 from common.runs.tables import PROBLEM_SCHEMA, problem_table, problems_of
 from common_simplified.capture_points import capture_points, describe_saes, sae_identities
 from common_simplified.generation import GenerationEngine
+from common_simplified.generation_state import GenerationState
 from common_simplified.generation_work import Arm, ArmWorker, Stores, labelled_tables
 from common_simplified.model_loader import (
     LoadedModel,
@@ -104,14 +104,12 @@ class GenerationRunner(PhaseRunner):
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
             if self.options.fresh:
                 self.set_aside()
-            if not self._settle():
+            if not self.state.settle(self.span, self.published_rows):
                 _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
                 return
             self._work(stop)
             with directory_lock(self.paths.locks):
                 self._publish()
-
-    # --- fingerprints -------------------------------------------------------------------------------------------
 
     @cached_property
     def device(self) -> Any:
@@ -128,6 +126,15 @@ class GenerationRunner(PhaseRunner):
         """SHA-256 of the split's problems."""
         rows = problem_table(self.problems).to_pylist()
         return hashlib.sha256(canonical_json(rows).encode()).hexdigest()
+
+    @cached_property
+    def state(self) -> GenerationState:
+        """What stands on disk, held against this run."""
+        generation = {arm.name: self.generation_fingerprint(arm) for arm in self.arms()}
+        evaluation = labelling.evaluation_fingerprint(self.config, self.data_hash)
+        return GenerationState(
+            self.paths, self.arms(), generation, evaluation, len(self.problems), self.config.batch_size
+        )
 
     def generation_fingerprint(self, arm: Arm) -> dict[str, Any]:
         """Returns what changes generated text and captured vectors."""
@@ -148,75 +155,9 @@ class GenerationRunner(PhaseRunner):
             "step_version": STEP_VERSION,
         }
 
-    def evaluation_fingerprint(self) -> dict[str, Any]:
-        """Returns what changes labels."""
-        return labelling.evaluation_fingerprint(self.config, self.data_hash)
-
-    # --- what stands already ------------------------------------------------------------------------------------
-
     def stores(self, arm: Arm) -> Stores:
-        """Returns an arm's stages."""
-        stage = self.paths.stage
-        return Stores(StageStore(stage("generation", arm.name)), StageStore(stage("evaluation", arm.name)))
-
-    def _settle(self) -> bool:
-        """Brings what stands in line with what is asked for; returns whether there is anything to do.
-
-        Refuses results made under another generating fingerprint; drops labels made under another evaluating one.
-        """
-        record = read_record(self.paths)
-        if record is not None and record["complete"] and not self.paths.segments.exists():
-            self._refuse_difference(record["fingerprints"]["generation"])
-            changed = fingerprint_differences(record["fingerprints"]["evaluation"], self.evaluation_fingerprint())
-            if not changed:
-                return False
-            _log.info("labels are made again without generating (%s)", "; ".join(changed))
-            self._reopen()
-        for arm in self.arms():
-            self._open_stores(arm)
-        return record is None or not self._is_published(record)
-
-    def _open_stores(self, arm: Arm) -> None:
-        stores = self.stores(arm)
-        stored = stores.generation.stored_fingerprint()
-        if stored is not None:
-            self._refuse_difference({arm.name: stored})
-        stores.generation.open(self.generation_fingerprint(arm))
-        labels = stores.evaluation.stored_fingerprint()
-        changed = fingerprint_differences(labels, self.evaluation_fingerprint()) if labels is not None else []
-        if changed:
-            _log.info("labels are made again without generating (%s)", "; ".join(changed))
-            stores.evaluation.clear()
-        stores.evaluation.open(self.evaluation_fingerprint())
-        stores.generation.verify()
-        stores.evaluation.verify()
-
-    def _refuse_difference(self, stored: dict[str, Any]) -> None:
-        for arm in self.arms():
-            changed = fingerprint_differences(stored.get(arm.name, {}), self.generation_fingerprint(arm))
-            if changed and arm.name in stored:
-                raise UsageError(
-                    f"{self.paths.root} holds results made under other settings ({'; '.join(changed)}); use --fresh to "
-                    "put them aside and start again, or another --data-dir"
-                )
-
-    def _is_published(self, record: dict[str, Any]) -> bool:
-        done = [Span(*pair) for pair in record["slices"]]
-        stored = [span for arm in self.arms() for span in self.stores(arm).evaluation.spans()]
-        same = not fingerprint_differences(record["fingerprints"]["evaluation"], self.evaluation_fingerprint())
-        return same and not missing_spans(self.span, done) and covered(stored) == record["done"]
-
-    def _reopen(self) -> None:
-        """Turns published files back into generated segments, so that their labels can be made again."""
-        for arm in self.arms():
-            rows = self.published_rows(arm)
-            store = self.stores(arm).generation
-            store.open(self.generation_fingerprint(arm))
-            for cell in grid_cells(Span(0, len(self.problems) - 1), self.config.batch_size):
-                first, last = cell.start * arm.samples, (cell.end + 1) * arm.samples
-                store.write(cell, rows.slice(first, last - first).combine_chunks())
-
-    # --- work ---------------------------------------------------------------------------------------------------
+        """Returns both stages of an arm."""
+        return self.state.stores(arm)
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -243,10 +184,10 @@ class GenerationRunner(PhaseRunner):
                 self.extra_work(stop)
         except Interrupted:
             stop.signal = stop.signal or 0
-        if stop.requested and self._left():
+        if stop.requested and self.state.is_left(self.span):
             self._note_unfinished()
             raise Interrupted(
-                f"stopped with {self._done()} of {len(self.problems)} problems done; to go on: "
+                f"stopped with {self.state.done()} of {len(self.problems)} problems done; to go on: "
                 f"{run_command(self.config, self.phase)}{self._slice_words()}"
             )
 
@@ -295,18 +236,6 @@ class GenerationRunner(PhaseRunner):
             check_stop=stop.check,
         )
 
-    def _done_spans(self) -> list[Span]:
-        """Returns the positions that every arm has generated and tested, as spans."""
-        whole = Span(0, len(self.problems) - 1)
-        gaps = [gap for arm in self.arms() for gap in missing_spans(whole, self.stores(arm).evaluation.spans())]
-        return missing_spans(whole, gaps)
-
-    def _done(self) -> int:
-        return covered(self._done_spans())
-
-    def _left(self) -> bool:
-        return bool(missing_spans(self.span, self._done_spans()))
-
     def _slice_words(self) -> str:
         words = "" if self.options.start is None else f" --start {self.options.start}"
         return words if self.options.end is None else f"{words} --end {self.options.end}"
@@ -317,13 +246,11 @@ class GenerationRunner(PhaseRunner):
             {
                 "phase": self.phase,
                 "expected": len(self.problems),
-                "done": self._done(),
+                "done": self.state.done(),
                 "span": list(self.span),
                 "to_go_on": run_command(self.config, self.phase) + self._slice_words(),
             },
         )
-
-    # --- publishing ---------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
         tables = {arm.name: ArmTables(*labelled_tables(self.stores(arm))) for arm in self.arms()}
@@ -332,7 +259,7 @@ class GenerationRunner(PhaseRunner):
         generated = pa.concat_tables([item.generated for item in tables.values()])
         exclusions = write_exclusions(self.paths, generated, len(self.problems))
         excluded = len(set(_excluded_tasks(generated)))
-        spans = self._done_spans()
+        spans = self.state.done_spans()
         extent = Extent(len(self.problems), covered(spans), excluded, tuple(spans), self.inputs_complete)
         everything = [*outputs, *([exclusions] if exclusions else [])]
         self.publish(extent, everything, {**self._details(tables), **details})
@@ -354,10 +281,7 @@ class GenerationRunner(PhaseRunner):
             "points": {str(layer): str(point) for layer, point in self.points.items()},
             "site_given": self.options.site_given,
             "batch_size": self.config.batch_size,
-            "fingerprints": {
-                "generation": {arm.name: self.generation_fingerprint(arm) for arm in self.arms()},
-                "evaluation": self.evaluation_fingerprint(),
-            },
+            "fingerprints": {"generation": dict(self.state.generation), "evaluation": self.state.evaluation},
             "results": {name: _summary(item) for name, item in tables.items()},
         }
 

@@ -1,0 +1,1 @@
+"""Statistics of detection and steering, on plain arrays: no files, no model."""

@@ -1,0 +1,41 @@
+# Targets: `make` lists them. ARGS="…" is passed on.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export OMP_WAIT_POLICY ?= PASSIVE
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint bench clean-demo
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP) ## install everything into .venv
+
+$(STAMP): requirements.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $(STAMP)
+
+demo: $(STAMP) ## run every phase on the bundled tiny model, offline, and end with a table of what it found
+	HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary $(ARGS)
+
+test: $(STAMP) ## unit, numeric and smoke tests, offline
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "unit or numeric or smoke" $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(STAMP) ## check style, types and import directions; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(STAMP) ## time the pipeline's parts against their references, as ratios
+	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run $(ARGS)
+
+clean-demo: ## delete the demo's results
+	rm -rf data/organism

@@ -1,0 +1,219 @@
+"""Evaluations on several workers at once, and the single evaluation that stands on them.
+
+Each slot is one lasting thread that starts its own worker, replaces it when it dies, and checks it with a known-good and a
+known-bad program at the start and every 500 samples: a broken sandbox looks like a data set of failures otherwise.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+from concurrent.futures import Future
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from common.errors import PipelineError
+from common.execution.results import EvaluationResult
+from common.execution.verdict import EvaluationPlan, crashed, judge, no_code, plan_evaluation
+from common.execution.worker_process import WorkerDiedError, WorkerProcess, sandbox_broken
+
+SELF_CHECK_EVERY = 500
+_CHECK_TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
+_GOOD = "def pva_sae_check(n):\n    return list(range(1, n + 1))"
+_BAD = "def pva_sae_check(n):\n    return list(range(n))"
+
+
+class _Job(NamedTuple):
+    plan: EvaluationPlan
+    future: Future[EvaluationResult]
+
+
+class EvaluationPool:
+    """Evaluates programs in `workers` sandboxed processes, `timeout` being CPU seconds a program.
+
+    A context manager: leaving it waits for what was submitted, or drops it where an exception leaves. Raises
+    `PipelineError` at construction where the sandbox fails its self-check; a later failure reaches every open future.
+    """
+
+    def __init__(self, workers: int, timeout: float = 5.0, memory_mb: int = 2048) -> None:
+        if workers < 1:
+            raise PipelineError(f"the evaluation pool needs at least one worker, not {workers}")
+        self._timeout = timeout
+        self._memory_mb = memory_mb
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._slots = [_Slot(self._jobs, self._closing) for _ in range(workers)]
+        try:
+            for slot in self._slots:
+                slot.ready.result()
+        except BaseException:
+            self.close(drop=True)
+            raise
+
+    def submit(self, code: str, tests: list[str] | tuple[str, ...], setup_code: str = "") -> Future[EvaluationResult]:
+        """Queues a program with its tests and returns the future of its result."""
+        return self.submit_plan(plan_evaluation(code, tests, setup_code, self._timeout, self._memory_mb))
+
+    def submit_plan(self, plan: EvaluationPlan) -> Future[EvaluationResult]:
+        """Queues a plan with limits of its own."""
+        if self._closing.is_set():
+            raise RuntimeError("the evaluation pool is closed")
+        future: Future[EvaluationResult] = Future()
+        self._jobs.put(_Job(plan, future))
+        return future
+
+    def close(self, *, drop: bool = False) -> None:
+        """Ends all workers, after what was submitted is done or, with `drop`, at once with the rest cancelled."""
+        if drop:
+            self._closing.set()
+            self._cancel_queued()
+            for slot in self._slots:
+                slot.kill()
+        for _ in self._slots:
+            self._jobs.put(None)
+        for slot in self._slots:
+            slot.join()
+        self._closing.set()
+        self._cancel_queued()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(drop=kind is not None)
+
+    def _cancel_queued(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                return
+            if job is not None:
+                job.future.cancel()
+
+
+class _Slot(threading.Thread):
+    """One thread with one worker at a time."""
+
+    def __init__(self, jobs: queue.SimpleQueue[_Job | None], closing: threading.Event) -> None:
+        super().__init__(name="pva-sae-sandbox", daemon=True)
+        self.ready: Future[None] = Future()
+        self._jobs = jobs
+        self._closing = closing
+        self._worker: WorkerProcess | None = None
+        self._since_check = 0
+        self.start()
+
+    def run(self) -> None:
+        """Serves the queue until it holds a None."""
+        try:
+            self._check()
+        except BaseException as error:
+            self._end_worker()
+            self.ready.set_exception(error)
+            return
+        self.ready.set_result(None)
+        try:
+            while (job := self._jobs.get()) is not None:
+                if job.future.set_running_or_notify_cancel():
+                    self._serve(job)
+        finally:
+            self._end_worker()
+
+    def kill(self) -> None:
+        """Ends the worker under a running evaluation."""
+        worker = self._worker
+        if worker is not None:
+            worker.kill()
+
+    def _serve(self, job: _Job) -> None:
+        try:
+            if self._since_check >= SELF_CHECK_EVERY:
+                self._check()
+            result = self._evaluate(job.plan)
+        except BaseException as error:
+            job.future.set_exception(error)
+        else:
+            self._since_check += 1
+            job.future.set_result(result)
+
+    def _evaluate(self, plan: EvaluationPlan) -> EvaluationResult:
+        """Returns the verdict; a plan whose worker dies is tried once more on a fresh one."""
+        if not plan.code.strip():
+            return no_code(plan)
+        reason = ""
+        for _ in range(2):
+            if self._closing.is_set():
+                raise PipelineError("the evaluation was dropped because its pool was closed")
+            if self._worker is None:
+                self._worker = WorkerProcess()
+            try:
+                return judge(plan, self._worker.evaluate(plan))
+            except WorkerDiedError as error:
+                reason = str(error)
+                self._end_worker()
+        if self._closing.is_set():
+            raise PipelineError("the evaluation was dropped because its pool was closed")
+        self._check()
+        return crashed(plan, f"took its worker down twice ({reason})")
+
+    def _check(self) -> None:
+        """Raises `PipelineError` unless a right program passes and a wrong one fails by its answers."""
+        self._since_check = 0
+        try:
+            if self._worker is None:
+                self._worker = WorkerProcess()
+            for code, expected in ((_GOOD, "passed"), (_BAD, "wrong_answer")):
+                plan = plan_evaluation(code, _CHECK_TESTS, "", 5.0, 1024)
+                result = judge(plan, self._worker.evaluate(plan))
+                if result.outcome != expected:
+                    raise sandbox_broken(f"a program that must end as {expected} ended as {_told(result)}")
+        except (OSError, WorkerDiedError) as error:
+            words = self._worker.last_words() if self._worker is not None else ""
+            raise sandbox_broken(f"its worker does not answer ({error}){f' and says {words!r}' if words else ''}") from None
+
+    def _end_worker(self) -> None:
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.close()
+
+
+def evaluate_code(
+    code: str,
+    tests: list[str] | tuple[str, ...],
+    setup_code: str = "",
+    timeout: float = 5.0,
+    memory_mb: int = 2048,
+) -> EvaluationResult:
+    """Runs `code`, then `setup_code`, then `tests` in the sandbox; true exactly when every assertion ran and held.
+
+    `timeout` is CPU seconds. The first call starts a worker that serves later calls and ends with the process.
+    """
+    plan = plan_evaluation(code, tests, setup_code, timeout, memory_mb)
+    return _shared_pool().submit_plan(plan).result()
+
+
+_shared: tuple[int, EvaluationPool] | None = None
+_shared_lock = threading.Lock()
+
+
+def _shared_pool() -> EvaluationPool:
+    global _shared
+    with _shared_lock:
+        if _shared is None or _shared[0] != os.getpid():
+            _shared = (os.getpid(), EvaluationPool(workers=1))
+            atexit.register(_close_shared_pool)
+        return _shared[1]
+
+
+def _close_shared_pool() -> None:
+    if _shared is not None and _shared[0] == os.getpid():
+        _shared[1].close(drop=True)
+
+
+def _told(result: EvaluationResult) -> str:
+    return f"{result.outcome} ({result.error_message})" if result.error_message else result.outcome

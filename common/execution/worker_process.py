@@ -1,0 +1,134 @@
+"""The pipeline's handle on one worker: starting it, asking it, noticing that it died, and ending it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from common.errors import PipelineError
+from common.execution.verdict import EvaluationPlan, WorkerReply
+
+_SCRIPT = Path(__file__).resolve().parent / "worker.py"
+_WALL_FACTOR = 4.0
+_GRACE_SECONDS = 10.0
+_POLL_MILLISECONDS = 250
+_MAX_REPLY_BYTES = 4_000_000
+
+# As `-I`, except that the hash seed can be set: the order of a set of strings, and with it a label, must not change
+# between runs. `-s -P` keep the user's packages and the script's directory off the path.
+_FLAGS = ("-s", "-P", "-B", "-X", "utf8")
+_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+
+
+class WorkerDiedError(Exception):
+    """The worker ended, or stayed silent for longer than any sample may take."""
+
+
+class WorkerProcess:
+    """A running worker with a private directory.
+
+    The kernel kills the worker when the thread that made this object ends, so that thread must be the one that uses it.
+    """
+
+    def __init__(self) -> None:
+        self._directory = tempfile.mkdtemp(prefix="pva-sae-sandbox-")
+        self._errors = os.path.join(self._directory, "errors.txt")
+        with open(self._errors, "wb") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, *_FLAGS, str(_SCRIPT), self._directory, str(os.getpid())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=_ENVIRONMENT,
+                cwd=self._directory,
+                start_new_session=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._requests, False)
+        os.set_blocking(self._replies, False)
+
+    def evaluate(self, plan: EvaluationPlan) -> WorkerReply:
+        """Sends a plan and returns the reply; raises `WorkerDiedError`, after which the object can only be closed."""
+        deadline = time.monotonic() + _WALL_FACTOR * plan.cpu_seconds + _GRACE_SECONDS
+        request = plan.request()
+        self._send(b"%08x" % len(request) + request, deadline)
+        length = int(self._receive(8, deadline), 16)
+        if length > _MAX_REPLY_BYTES:
+            raise WorkerDiedError(f"a reply of {length} bytes")
+        header, _, message = self._receive(length, deadline).partition(b"\n")
+        return WorkerReply(json.loads(header), message)
+
+    def kill(self) -> None:
+        """Ends the worker at once; may be called from any thread."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends the worker and removes its directory."""
+        if self._process.poll() is None:
+            self.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):
+                pipe.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def last_words(self) -> str:
+        """Returns the last line that the worker wrote before it took over its descriptors, for an error message."""
+        with contextlib.suppress(OSError):
+            lines = Path(self._errors).read_text("utf-8", "replace").strip().splitlines()
+            return lines[-1][:200] if lines else ""
+        return ""
+
+    def _send(self, data: bytes, deadline: float) -> None:
+        while data:
+            self._wait(self._requests, select.POLLOUT, deadline)
+            try:
+                data = data[os.write(self._requests, data) :]
+            except OSError as error:
+                raise WorkerDiedError(str(error)) from None
+
+    def _receive(self, count: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            self._wait(self._replies, select.POLLIN, deadline)
+            chunk = os.read(self._replies, count - len(data))
+            if not chunk:
+                raise WorkerDiedError("the worker ended")
+            data += chunk
+        return bytes(data)
+
+    def _wait(self, descriptor: int, event: int, deadline: float) -> None:
+        poller = select.poll()
+        poller.register(descriptor, event)
+        while not poller.poll(_POLL_MILLISECONDS):
+            if time.monotonic() > deadline:
+                raise WorkerDiedError("the worker stayed silent")
+            self._wake_if_stopped()
+
+    def _wake_if_stopped(self) -> None:
+        """Lets a worker go on that a sample has stopped by a signal."""
+        with contextlib.suppress(OSError, IndexError):
+            state = Path(f"/proc/{self._process.pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
+            if state == "T":
+                os.kill(self._process.pid, signal.SIGCONT)
+
+
+def sandbox_broken(reason: str) -> PipelineError:
+    """Returns the error that stops a run whose sandbox cannot be trusted."""
+    return PipelineError(
+        f"the sandbox does not work on this machine: {reason}; check that {sys.executable} runs, that the temporary "
+        f"directory {tempfile.gettempdir()} can be written, and the limits on processes and memory"
+    )

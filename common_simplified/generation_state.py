@@ -1,0 +1,117 @@
+"""What stands of a generating phase on disk, and whether it may be gone on with.
+
+Results made under another generating fingerprint are refused; labels made under another evaluating fingerprint are made
+again from what was generated, also when the phase was already published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from common.errors import UsageError
+from common.logging import get_logger
+from common.runs.artifacts import PhasePaths
+from common.runs.metadata import read_record
+from common.runs.records import Fingerprint, StageStore, fingerprint_differences
+from common.runs.slices import Span, covered, grid_cells, missing_spans
+from common_simplified.generation_work import Arm, Stores
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class GenerationState:
+    """The segments and the record of a generating phase, held against what a run would make.
+
+    `generation` gives each arm's generating fingerprint, `evaluation` the one of the labels; `n_problems` is the size
+    of the split and `batch_size` its grid.
+    """
+
+    paths: PhasePaths
+    arms: Sequence[Arm]
+    generation: Mapping[str, Fingerprint]
+    evaluation: Fingerprint
+    n_problems: int
+    batch_size: int
+
+    def stores(self, arm: Arm) -> Stores:
+        """Returns both stages of an arm."""
+        stage = self.paths.stage
+        return Stores(StageStore(stage("generation", arm.name)), StageStore(stage("evaluation", arm.name)))
+
+    def settle(self, span: Span, published_rows: Callable[[Arm], pa.Table]) -> bool:
+        """Brings what stands in line with what is asked for; returns whether anything is to be done for `span`.
+
+        `published_rows` reads an arm's generated rows back from published files. Raises `UsageError`, naming each
+        differing field, where what stands was generated under other settings.
+        """
+        record = read_record(self.paths)
+        if record is not None and record["complete"] and not self.paths.segments.exists():
+            self._refuse_difference(record["fingerprints"]["generation"])
+            if not self._labels_differ(record["fingerprints"]["evaluation"]):
+                return False
+            for arm in self.arms:
+                self._reopen(arm, published_rows(arm))
+        for arm in self.arms:
+            self._open(arm)
+        return record is None or not self._is_published(record, span)
+
+    def done_spans(self) -> list[Span]:
+        """Returns the positions that every arm has generated and tested, as spans."""
+        whole = Span(0, self.n_problems - 1)
+        gaps = [gap for arm in self.arms for gap in missing_spans(whole, self.stores(arm).evaluation.spans())]
+        return missing_spans(whole, gaps)
+
+    def done(self) -> int:
+        """Returns how many positions are done."""
+        return covered(self.done_spans())
+
+    def is_left(self, span: Span) -> bool:
+        """Returns whether positions of `span` are still to be done."""
+        return bool(missing_spans(span, self.done_spans()))
+
+    def _open(self, arm: Arm) -> None:
+        stores = self.stores(arm)
+        stored = stores.generation.stored_fingerprint()
+        if stored is not None:
+            self._refuse_difference({arm.name: stored})
+        labels = stores.evaluation.stored_fingerprint()
+        if labels is not None and self._labels_differ(labels):
+            stores.evaluation.clear()
+        stores.generation.open(self.generation[arm.name])
+        stores.evaluation.open(self.evaluation)
+        stores.generation.verify()
+        stores.evaluation.verify()
+
+    def _refuse_difference(self, stored: Mapping[str, Fingerprint]) -> None:
+        for arm in self.arms:
+            changed = fingerprint_differences(stored.get(arm.name, {}), self.generation[arm.name])
+            if changed and arm.name in stored:
+                raise UsageError(
+                    f"{self.paths.root} holds results made under other settings ({'; '.join(changed)}); use --fresh to "
+                    "put them aside and start again, or another --data-dir"
+                )
+
+    def _labels_differ(self, stored: Fingerprint) -> bool:
+        changed = fingerprint_differences(stored, self.evaluation)
+        if changed:
+            _log.info("labels are made again without generating (%s)", "; ".join(changed))
+        return bool(changed)
+
+    def _is_published(self, record: Mapping[str, Any], span: Span) -> bool:
+        slices = [Span(*pair) for pair in record["slices"]]
+        stored = [done for arm in self.arms for done in self.stores(arm).evaluation.spans()]
+        same = not fingerprint_differences(record["fingerprints"]["evaluation"], self.evaluation)
+        return same and not missing_spans(span, slices) and covered(stored) == record["done"]
+
+    def _reopen(self, arm: Arm, rows: pa.Table) -> None:
+        """Turns published rows back into generated segments, so that their labels can be made again."""
+        store = self.stores(arm).generation
+        store.open(self.generation[arm.name])
+        for cell in grid_cells(Span(0, self.n_problems - 1), self.batch_size):
+            first, last = cell.start * arm.samples, (cell.end + 1) * arm.samples
+            store.write(cell, rows.slice(first, last - first).combine_chunks())
