@@ -90,7 +90,7 @@ def read_weight_facts(directory: Path) -> WeightFacts:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Returns the safetensors files that transformers would read: `model.safetensors`, the shards of its index, or all."""
+    """Returns the files that transformers would read: `model.safetensors`, else its index's shards, else all."""
     single, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
     if single.is_file():
         return [single]

@@ -53,7 +53,11 @@ class DatasetSource:
 
 @dataclass(frozen=True)
 class Profile:
-    """Everything that changes with the model."""
+    """Everything that changes with the model.
+
+    `closing_step` names a function of a configuration (`module:function`) that a pipeline run ends with; the bundled
+    tiny model compares what was found with its planted truth there.
+    """
 
     name: str
     model: str
@@ -69,6 +73,7 @@ class Profile:
     instruct_model: str | None = None
     instruct_revision: str | None = None
     data_dir: str = "data"
+    closing_step: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import time
 from dataclasses import replace
 
@@ -28,6 +29,10 @@ def pipeline(parsed: argparse.Namespace) -> int:
     for spec in chosen:
         _run_one(spec, resolved.config, options)
     _log.info("pipeline: %d phases in %.0f s", len(chosen), time.monotonic() - started)
+    step = resolved.profile.closing_step
+    if step and chosen[-1] is PHASES[-1]:
+        module, _, name = step.partition(":")
+        getattr(importlib.import_module(module), name)(resolved.config)
     if parsed.summary:
         from common.cli.summary import summary
 

@@ -1,9 +1,10 @@
 """The solution inside a completion, and when a completion holds it whole.
 
 Generated text may carry the prompt, prose, markdown, several attempts, test calls or a cut-off end. The solution is the
-first definition of the asked-for function that has a body, with the imports above it and the assignments, functions, classes and later
-imports that it needs, directly or through others. It is finished once that function has ended and every global name that it uses is defined, or once a
-foreign top-level statement follows. `extract_code` and `solution_finished` read this from one and the same scan.
+first definition of the asked-for function that has a body, with the imports above it and the assignments, functions,
+classes and later imports that it needs, directly or through others. It is finished once that function has ended and every
+global name that it uses is defined, or once a foreign top-level statement follows. `extract_code` and
+`solution_finished` read this from one and the same scan.
 """
 
 from __future__ import annotations
@@ -161,22 +162,20 @@ class _SolutionScan:
 
     def _closure(self) -> tuple[set[int], set[str]]:
         """Returns the indices of the statements that the solution needs and the names that are still undefined."""
+        left = list(range(len(self._statements)))
         kept: set[int] = set()
         needed, bound = set(self._wanted), set()
-        grows = True
-        while grows:
-            grows = False
-            for index, statement in enumerate(self._statements):
-                if index not in kept and self._is_needed(index, statement, needed, bound):
-                    names = _names_of(statement)
-                    kept.add(index)
-                    needed |= names.uses
-                    bound |= names.binds
-                    grows = True
+        # Always the first that is needed: what stands above the function is exhausted before anything below it counts.
+        while (index := next((i for i in left if self._is_needed(i, needed, bound)), None)) is not None:
+            names = _names_of(self._statements[index])
+            left.remove(index)
+            kept.add(index)
+            needed |= names.uses
+            bound |= names.binds
         return kept, needed - bound - BUILTIN_NAMES
 
-    def _is_needed(self, index: int, statement: Statement, needed: set[str], bound: set[str]) -> bool:
-        entry_index = self._entry_index
+    def _is_needed(self, index: int, needed: set[str], bound: set[str]) -> bool:
+        entry_index, statement = self._entry_index, self._statements[index]
         assert entry_index is not None
         if index == entry_index:
             return True

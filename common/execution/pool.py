@@ -17,7 +17,12 @@ from typing import NamedTuple, Self
 from common.errors import PipelineError
 from common.execution.results import EvaluationResult
 from common.execution.verdict import EvaluationPlan, crashed, judge, no_code, plan_evaluation
-from common.execution.worker_process import WorkerDiedError, WorkerProcess, sandbox_broken
+from common.execution.worker_process import (
+    WorkerDiedError,
+    WorkerProcess,
+    sandbox_broken,
+    sweep_left_directories,
+)
 
 SELF_CHECK_EVERY = 500
 _CHECK_TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
@@ -44,6 +49,7 @@ class EvaluationPool:
         self._memory_mb = memory_mb
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
+        sweep_left_directories()
         self._slots = [_Slot(self._jobs, self._closing) for _ in range(workers)]
         try:
             for slot in self._slots:

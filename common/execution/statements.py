@@ -64,8 +64,9 @@ class Statement:
 
     @property
     def is_empty(self) -> bool:
-        """Whether a block is a header without anything in it."""
-        return self.is_block and not self.has_body and self.lines[-1].partition("#")[0].rstrip().endswith(":")
+        """Whether a block is a header, or prose like one, with nothing in it."""
+        end = self.lines[-1].partition("#")[0].rstrip()
+        return self.is_block and not self.has_body and (end.endswith(":") or ":" not in end)
 
 
 class Event(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import select
@@ -17,6 +18,7 @@ from pathlib import Path
 from common.errors import PipelineError
 from common.execution.verdict import EvaluationPlan, WorkerReply
 
+_PREFIX = "pva-sae-sandbox-"
 _SCRIPT = Path(__file__).resolve().parent / "worker.py"
 _WALL_FACTOR = 4.0
 _GRACE_SECONDS = 10.0
@@ -40,7 +42,8 @@ class WorkerProcess:
     """
 
     def __init__(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="pva-sae-sandbox-")
+        self._directory = tempfile.mkdtemp(prefix=_PREFIX)
+        self._lock = _hold(self._directory)
         self._errors = os.path.join(self._directory, "errors.txt")
         with open(self._errors, "wb") as errors:
             self._process = subprocess.Popen(
@@ -84,6 +87,7 @@ class WorkerProcess:
             with contextlib.suppress(OSError):
                 pipe.close()
         shutil.rmtree(self._directory, ignore_errors=True)
+        os.close(self._lock)
 
     def last_words(self) -> str:
         """Returns the last line that the worker wrote before it took over its descriptors, for an error message."""
@@ -124,6 +128,35 @@ class WorkerProcess:
             state = Path(f"/proc/{self._process.pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[0]
             if state == "T":
                 os.kill(self._process.pid, signal.SIGCONT)
+
+
+def sweep_left_directories() -> int:
+    """Removes the private directories of pipelines that were killed, and returns how many there were.
+
+    A living owner holds a lock in its directory, which the kernel releases when it dies in whatever way.
+    """
+    swept = 0
+    for entry in os.scandir(tempfile.gettempdir()):
+        if not entry.name.startswith(_PREFIX) or not entry.is_dir(follow_symlinks=False):
+            continue
+        with contextlib.suppress(OSError):
+            lock = os.open(os.path.join(entry.path, "lock"), os.O_RDWR | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(entry.path, ignore_errors=True)
+                swept += 1
+            finally:
+                os.close(lock)
+    return swept
+
+
+def _hold(directory: str) -> int:
+    """Locks `directory` as one in use; the lock gets its name only when it is held."""
+    unnamed = os.path.join(directory, "lock.tmp")
+    lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    os.rename(unnamed, os.path.join(directory, "lock"))
+    return lock
 
 
 def sandbox_broken(reason: str) -> PipelineError:

@@ -115,6 +115,7 @@ def split_file(split: str) -> str:
     return f"{split}_mbpp.parquet"
 
 
+KNOWN_ANSWERS = "known_answers.json"
 SPLIT_METADATA = "split_metadata.json"
 TOP_FEATURES = "top_20_features.json"
 FEATURE_SCORES = "feature_scores.parquet"

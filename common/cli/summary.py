@@ -1,0 +1,130 @@
+"""The table that closes a pipeline run: what was found, with n and intervals, and where to look."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from common.cli.console import table
+from common.config import Config
+from common.runs.artifacts import KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
+from common.runs.files import read_json
+from common.runs.metadata import read_record
+
+Row = tuple[str, str, str]
+
+
+def summary(config: Config) -> str:
+    """Returns the closing table of whatever phases are published."""
+    records = {phase: read_record(PhasePaths(config.phase_dir(phase))) for phase in ("0", "0.1", "1.0", "2.5")}
+    rows: list[Row] = []
+    if records["0"]:
+        rows.append(_difficulty(records["0"]))
+    if records["0.1"]:
+        rows.append(_splits(records["0.1"]))
+    if records["1.0"]:
+        rows.extend(_passes(records["1.0"]))
+        rows.extend(_fit(PhasePaths(config.phase_dir("1.0"))))
+    if records["2.5"]:
+        rows.extend(_features(PhasePaths(config.phase_dir("2.5"))))
+    rows.extend(_truth(config))
+    where = ["", "Where to look", *(f"  {line}" for line in _places(config, records))]
+    return "\n".join(["", table(rows, ("what", "found", "of / how sure")), *where])
+
+
+def _difficulty(record: dict[str, Any]) -> Row:
+    figures = record["cyclomatic_complexity"]
+    return (
+        "difficulty",
+        f"complexity {figures['minimum']} to {figures['maximum']}, mean {figures['mean']:.2f}",
+        (f"{figures['n']} problems"),
+    )
+
+
+def _splits(record: dict[str, Any]) -> Row:
+    sizes = " / ".join(str(size) for size in record["sizes"].values())
+    return "splits", f"{sizes} ({' / '.join(record['sizes'])})", f"largest KS {max(record['ks_distance'].values()):.3f}"
+
+
+def _passes(record: dict[str, Any]) -> list[Row]:
+    from common.statistics.summaries import wilson_interval
+
+    found = next(iter(record["results"].values()))
+    interval = wilson_interval(found["passed"], found["judged"])
+    others = ", ".join(f"{count} {name}" for name, count in sorted(found["outcomes"].items()) if name != "passed")
+    return [
+        (
+            "pass rate",
+            f"{found['pass_rate']:.1%}",
+            f"{found['passed']} of {found['judged']}, 95 % [{interval.low:.1%}, {interval.high:.1%}]",
+        ),
+        ("failures", others or "none", ""),
+    ]
+
+
+def _fit(paths: PhasePaths) -> list[Row]:
+    if not paths.sae_fit.is_file():
+        return []
+    report = read_json(paths.sae_fit)
+    rows = []
+    for entry in report["layers"]:
+        beside = ", ".join(f"{item['fraction_unexplained']:.2f}" for item in entry["neighbours"])
+        rows.append(
+            (
+                f"SAE fit, layer {entry['layer']}",
+                f"{entry['fraction_unexplained']:.3f} unexplained (a block away: {beside})",
+                f"{entry['n_tokens']} tokens, L0 {entry['mean_l0']:.1f}, dead {entry['dead_share']:.1%}",
+            )
+        )
+    return rows
+
+
+def _features(paths: PhasePaths) -> list[Row]:
+    rows = []
+    for direction, items in read_json(paths.root / TOP_FEATURES).items():
+        for item in items[:1]:
+            rows.append(
+                (
+                    f"best {direction}-preferring",
+                    f"layer {item['layer']} feature {item['feature_idx']}: fires on {item['f_correct']:.0%} of "
+                    f"correct, {item['f_incorrect']:.0%} of incorrect",
+                    f"score {item['separation_score']:.2f}, max-permutation p {item['p_max_permutation']:.3f}",
+                )
+            )
+    return rows
+
+
+def _truth(config: Config) -> list[Row]:
+    path = Path(config.data_dir) / KNOWN_ANSWERS
+    if not path.is_file():
+        return []
+    answers = read_json(path)
+    careful, careless = answers["pass_rate"]["careful"], answers["pass_rate"]["careless"]
+    rows = [
+        (
+            "truth: asked with care",
+            f"{careful['rate']:.1%} pass (n = {careful['n']})",
+            f"without: {careless['rate']:.1%} (n = {careless['n']})",
+        )
+    ]
+    for direction, item in answers["features"].items():
+        rows.append(
+            (
+                f"truth: {direction} feature",
+                f"AUROC {item['auroc_for_label']:.3f} for the label, cues allow {answers['ceiling']['auroc']:.3f}",
+                f"rank correlation with carelessness {item['spearman_with_carelessness']:+.2f}, in-sample, "
+                f"n = {item['n']}",
+            )
+        )
+    return rows
+
+
+def _places(config: Config, records: dict[str, Any]) -> list[str]:
+    names = {
+        "0": "difficulty of every problem, with a histogram",
+        "1.0": "prompts, solutions, labels, activations, SAE fit",
+        "2.5": "top_20_features.json, feature_scores.parquet and plots",
+    }
+    lines = [f"{config.phase_dir(phase)}/  {text}" for phase, text in names.items() if records[phase]]
+    known = Path(config.data_dir) / KNOWN_ANSWERS
+    return [*lines, *([f"{known}  the findings against the planted truth"] if known.is_file() else [])]
