@@ -7,6 +7,7 @@ the configuration file.
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 import types
@@ -160,7 +161,7 @@ def resolve_config(
             sources[field_name] = source
     profile = load_profile(values.get("profile", DEFAULT_PROFILE))
     for name, raw in _profile_values(profile).items():
-        if name not in values:
+        if known_field(name) not in values:
             values[name] = parse_value(name, raw)
             sources[name] = f"profile {profile.name}"
     if values.get("model_name", profile.model) != profile.model and sources["model_revision"].startswith("profile"):
@@ -202,7 +203,7 @@ def _convert(kind: Any, raw: Any) -> Any:
             raise ValueError(raw)
         return int(raw)
     if kind is float:
-        if isinstance(raw, bool):
+        if isinstance(raw, bool) or not math.isfinite(float(raw)):
             raise ValueError(raw)
         return float(raw)
     if kind is bool:

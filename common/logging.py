@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def setup_console(verbose: bool = False) -> None:
 
 def add_log_file(path: Path) -> logging.Handler:
     """Appends the project's log to `path` until the handler is removed with `remove_log_file`."""
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(DATED))
     logging.getLogger(ROOT).addHandler(handler)
     return handler
@@ -36,6 +37,18 @@ def remove_log_file(handler: logging.Handler) -> None:
     """Stops writing to a log file."""
     logging.getLogger(ROOT).removeHandler(handler)
     handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk silences: the run itself says what went wrong, in one line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802
+        """Drops the line instead of printing a traceback."""
+
+    def close(self) -> None:
+        """Closes the file, whatever is left unwritten."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class _Console(logging.StreamHandler):  # type: ignore[type-arg]

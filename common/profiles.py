@@ -17,7 +17,7 @@ from common.errors import UsageError, suggest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROFILE_DIR = REPOSITORY / "profiles"
 DEFAULT_PROFILE = "gemma-2-2b"
-SAE_FORMATS = ("sae_lens", "gemma_scope")
+SAE_FORMATS = ("sae_lens", "gemma_scope", "llama_scope")
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class SaeSource:
 
     `release` is a name in SAELens's registry, a Hugging Face repository, or a local directory (set `local = true`).
     `id_pattern` gives each layer's id or folder with `{layer}` in it. `format` says what lies there: `sae_lens`
-    (`cfg.json` and `sae_weights.safetensors`) or `gemma_scope` (`params.npz`). `revision` pins the hub's commit.
+    (`cfg.json` and `sae_weights.safetensors`), `gemma_scope` (`params.npz`) or `llama_scope` (LlamaScope's own). `revision` pins the hub's commit.
     """
 
     release: str

@@ -19,7 +19,7 @@ from transformers import DynamicCache
 
 from common.errors import PipelineError
 from common_simplified.activation_hooks import ActivationExtractor
-from common_simplified.model_loader import LoadedModel
+from common_simplified.model_loader import LoadedModel, tokenize_prompts
 from common_simplified.sampling import SampleKey, greedy, sample, uniforms
 from common_simplified.sites import HookPoint
 from common_simplified.stopping import Finished, RowStopper, decode, newline_tokens
@@ -117,14 +117,10 @@ class GenerationEngine:
         return BatchResult([self._result(row, lengths[row.index]) for row in rows], captured)
 
     def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Returns left-padded token ids and mask on the model's device; templated prompts bring their own BOS."""
-        bos = self.tokenizer.bos_token
-        templated = bos is not None and all(prompt.startswith(bos) for prompt in prompts)
-        encoded = self.tokenizer(list(prompts), return_tensors="pt", padding=True, add_special_tokens=not templated).to(
-            self.model.device
-        )
-        assert bool(encoded["attention_mask"][:, -1].all()), "prompts must be padded on the left"
-        return {"input_ids": encoded["input_ids"], "attention_mask": encoded["attention_mask"]}
+        """Returns left-padded token ids and mask on the model's device, each row with exactly one BOS."""
+        ids, mask = tokenize_prompts(self.tokenizer, prompts)
+        assert bool(mask[:, -1].all()), "prompts must be padded on the left"
+        return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
 
     def _new_row(self, index: int, request: Request, temperature: float) -> _Row:
         assert (request.key is None) == (temperature == 0), "a key is needed exactly where tokens are sampled"

@@ -182,6 +182,9 @@ def _existing_devices() -> list[str]:
 
 def _load_weights(snapshot: Snapshot, dtype: torch.dtype) -> Any:
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
     attention = "eager" if read_config(snapshot.path).get("model_type") in EAGER_MODEL_TYPES else None
     try:

@@ -13,7 +13,10 @@ import io
 import json
 import math
 import os
+import shutil
+import socket
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TEMPORARY_PREFIX = ".writing-"
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _CURES = {
     errno.ENOSPC: "free some space and run the same command again; what was finished is kept",
     errno.EDQUOT: "your quota is used up: free some space and run the same command again; what was finished is kept",
@@ -59,7 +63,7 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> str:
 
     With `durable=False` nothing is flushed to disk: for trees of many small files that are flushed by one `sync_all`.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    temporary = temporary_path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -77,6 +81,11 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def temporary_path(path: Path) -> Path:
+    """Returns the name under which this process writes, or takes apart, what `path` names."""
+    return path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{_HOST}-{path.name}")
+
+
 def sync_directory(path: Path) -> None:
     """Flushes a directory's entries to disk, so that renames in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -92,18 +101,34 @@ def sync_all() -> None:
 
 
 def sweep_temporaries(directory: Path) -> int:
-    """Removes temporary files that killed processes left under `directory`; returns how many.
+    """Removes temporary files (and directories) that killed processes left under `directory`; returns how many.
 
-    A temporary file of a process that still runs is left alone.
+    What a living process of this host or any process of another host is writing is left alone.
     """
     removed = 0
-    for path in directory.rglob(f"{TEMPORARY_PREFIX}*"):
-        owner = path.name.removeprefix(TEMPORARY_PREFIX).split("-", 1)[0]
-        if owner.isdigit() and int(owner) != os.getpid() and Path(f"/proc/{owner}").exists():
-            continue
-        path.unlink(missing_ok=True)
-        removed += 1
+    with writing(directory):
+        for path in list(directory.rglob(f"{TEMPORARY_PREFIX}*")):
+            owner, _, rest = path.name.removeprefix(TEMPORARY_PREFIX).partition("-")
+            if not rest.startswith(f"{_HOST}-") or (owner.isdigit() and _is_another_living(int(owner))):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            removed += 1
     return removed
+
+
+def _is_another_living(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def sha256_file(path: Path) -> str:
@@ -129,7 +154,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run the phase that makes it again") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise PipelineError(f"{path} cannot be read: {error.strerror or error}; check its permissions") from None
+    except (ValueError, RecursionError) as error:
         raise PipelineError(f"{path} is damaged ({error}); run the phase that makes it again with --fresh") from None
 
 
@@ -174,9 +201,11 @@ def read_npz(path: Path, *, sha256: str | None = None) -> dict[str, np.ndarray]:
 
     data = verified_bytes(path, sha256)
     try:
+        if not data.startswith(b"PK"):
+            raise ValueError("not a zip archive")
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
+    except (ValueError, OSError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         raise PipelineError(f"{path} is not a readable npz file ({_first_line(error)}); {_AGAIN}") from None
 
 

@@ -58,7 +58,11 @@ def span_lock(locks: Path, span: Span) -> Iterator[None]:
 def _refuse_overlap(locks: Path, span: Span) -> None:
     for path in sorted(locks.glob("*.lock")):
         start, end = (int(part) for part in path.stem.split("-"))
-        with open(path, encoding="utf-8") as handle:
+        try:
+            handle = open(path, encoding="utf-8")  # noqa: SIM115
+        except FileNotFoundError:
+            continue  # its owner has just finished
+        with handle:
             if _is_free(handle):
                 path.unlink(missing_ok=True)
             elif Span(start, end).overlaps(span):

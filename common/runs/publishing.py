@@ -14,7 +14,17 @@ from common.errors import PipelineError
 from common.problems import Problem
 from common.runs.artifacts import PhasePaths
 from common.runs.discovery import PhaseOutput
-from common.runs.files import npz_bytes, read_npz, read_parquet, sync_all, write_bytes, write_json, write_parquet
+from common.runs.files import (
+    npz_bytes,
+    read_npz,
+    read_parquet,
+    sync_all,
+    temporary_path,
+    write_bytes,
+    write_json,
+    write_parquet,
+    writing,
+)
 from common.runs.metadata import OutputFile
 from common.runs.tables import dataset_table, layers_of, vectors_of
 
@@ -125,9 +135,16 @@ def write_exclusions(paths: PhasePaths, generated: pa.Table, expected: int) -> O
 
 
 def remove_segments(paths: PhasePaths) -> None:
-    """Removes what only an unfinished run needs, once everything is published."""
-    shutil.rmtree(paths.segments, ignore_errors=True)
-    paths.partial.unlink(missing_ok=True)
+    """Removes what only an unfinished run needs, once everything is published.
+
+    The segments go by one rename first: a process killed in between leaves all of them or none.
+    """
+    with writing(paths.segments):
+        paths.partial.unlink(missing_ok=True)
+        if paths.segments.is_dir():
+            gone = temporary_path(paths.segments)
+            paths.segments.rename(gone)
+            shutil.rmtree(gone)
 
 
 def _plain(generated: pa.Table) -> list[dict[str, object]]:

@@ -19,12 +19,14 @@ from common.errors import PipelineError
 from common.logging import get_logger
 from common.runs.files import (
     canonical_json,
+    ensure_directory,
     parquet_bytes,
     read_json,
     read_parquet,
     sha256_file,
     write_bytes,
     write_json,
+    writing,
 )
 from common.runs.slices import Span, covered
 
@@ -61,6 +63,8 @@ class StageStore:
         """Declares what the segments to come are made under; the stored fingerprint must be equal or absent."""
         stored = self.stored_fingerprint()
         if stored is None:
+            for segment in self.segments():
+                self._put_aside(segment, "has no fingerprint")
             write_json(self.directory / _FINGERPRINT, dict(fingerprint))
             return
         different = fingerprint_differences(stored, fingerprint)
@@ -96,22 +100,26 @@ class StageStore:
         return Segment(span, path, sha16)
 
     def read(self, span: Span | None = None) -> pa.Table:
-        """Returns the rows of every segment (or of those inside `span`) in order of position."""
+        """Returns the rows of every segment (or of the one that covers exactly `span`) in order of position."""
         import pyarrow as pa
 
-        chosen = [item for item in self.segments() if span is None or item.span.overlaps(span)]
+        chosen = [item for item in self.segments() if span is None or item.span == span]
         if not chosen:
             raise PipelineError(f"{self.directory} holds no finished batches")
         return pa.concat_tables([read_parquet(item.path) for item in chosen]).combine_chunks()
 
     def clear(self) -> None:
-        """Removes the stage's segments and fingerprint."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Removes the stage's segments, then its fingerprint: segments never stand without the one they were made under."""
+        with writing(self.directory):
+            for segment in self.segments():
+                segment.path.unlink(missing_ok=True)
+            if self.directory.is_dir():
+                shutil.rmtree(self.directory)
 
     def _put_aside(self, segment: Segment, what: str) -> None:
-        aside = self.directory / "aside"
-        aside.mkdir(exist_ok=True)
-        segment.path.replace(aside / segment.path.name)
+        aside = ensure_directory(self.directory / "aside")
+        with writing(aside):
+            segment.path.replace(aside / segment.path.name)
         _log.warning(
             "segment %s %s: put aside; its %d positions are computed again", segment.path, what, len(segment.span)
         )

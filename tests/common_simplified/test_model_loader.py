@@ -42,6 +42,7 @@ def test_a_loaded_model_gives_the_saved_models_logits(model_dir: Path) -> None:
     loaded = load_model_and_tokenizer(str(model_dir), "cpu")
     model, tokenizer, *_ = loaded
     reference = Gemma2ForCausalLM.from_pretrained(model_dir, dtype=torch.float32, attn_implementation="eager").eval()
+    assert tokenizer.padding_side == "left"
     tokens = tokenize_prompts(tokenizer, ["def f(x):"])
     with torch.no_grad():
         assert torch.equal(model(**tokens._asdict()).logits, reference(**tokens._asdict()).logits)

@@ -251,6 +251,14 @@ def test_a_layer_out_of_range_is_refused_with_what_exists(scope: SaeSource) -> N
         load_sae(replace(scope, release="gemma-scope-2b-pt-res-canonica", local=False), 1)
 
 
+def test_the_nearest_of_the_layers_that_exist_is_suggested(scope: SaeSource) -> None:
+    for old, new in ((1, 5), (2, 9)):
+        (Path(scope.release) / f"layer_{old}").rename(Path(scope.release) / f"layer_{new}")
+    for layer, nearest in ((6, 5), (8, 9), (2, 0), (20, 9)):
+        with pytest.raises(UsageError, match=rf"layer {layer} \(it has 0, 5, 9\); did you mean {nearest}\?"):
+            load_encoder(scope, layer)
+
+
 def damage(path: Path, how: str) -> None:
     data = path.read_bytes()
     if how == "truncated":
