@@ -5,8 +5,11 @@ Exit codes: 0 done, 1 failed, 2 unusable arguments or missing input, 130 interru
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+
+from types import FrameType
 
 from common.cli.parser import build_parser
 from common.errors import PipelineError
@@ -17,6 +20,7 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
     try:
         parsed = build_parser().parse_args(list(arguments))
         setup_console(verbose=parsed.verbose)
@@ -30,3 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise KeyboardInterrupt

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,7 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Refuses the command line, naming the nearest known word for an unknown one."""
-        raise UsageError(f"{message} (see {self.prog} --help)")
+        raise UsageError(f"{message}{_nearest(self, message)} (see {self.prog} --help)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -75,6 +76,10 @@ def resolved_config(parsed: argparse.Namespace) -> Resolved:
 
 def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
     """Returns what the parsed options ask of a phase, apart from the configuration."""
+    for option in ("start", "end"):
+        position = getattr(parsed, option, None)
+        if position is not None and position < 0:
+            raise UsageError(f"--{option} {position}: positions count from 0")
     return RunOptions(
         start=getattr(parsed, "start", None),
         end=getattr(parsed, "end", None),
@@ -156,6 +161,18 @@ def _command(target: str) -> Callable[[argparse.Namespace], int]:
         return getattr(importlib.import_module(module), name)(parsed)
 
     return run
+
+
+def _nearest(parser: argparse.ArgumentParser, message: str) -> str:
+    unknown = re.search(r"unrecognized arguments: (\S+)|invalid choice: '([^']*)'", message)
+    if unknown is None:
+        return ""
+    known: set[str] = set(parser._option_string_actions)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            known |= set(action.choices)
+            known |= {option for command in action.choices.values() for option in command._option_string_actions}
+    return suggest(unknown[1] or unknown[2], known)
 
 
 def _input(text: str) -> InputOverride:

@@ -6,13 +6,14 @@ line that names the cure, before anything is loaded or changed.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.config import Config
-from common.errors import UsageError
+from common.errors import PipelineError, UsageError
 from common.profiles import DEFAULT_PROFILE, load_profile
 from common.runs.artifacts import PhasePaths
 from common.runs.files import read_parquet
@@ -79,8 +80,11 @@ def find_output(config: Config, options: RunOptions, phase: str, reader: str) ->
     Raises `UsageError` where it is missing, or partial without `--allow-partial`.
     """
     paths = PhasePaths(_directory(config, options, phase))
-    record = read_record(paths)
     cure = f"run: {run_command(config, phase)}"
+    try:
+        record = read_record(paths)
+    except PipelineError as error:
+        raise UsageError(f"phase {reader} reads phase {phase}: {error}") from error
     if record is None:
         done = unfinished(paths)
         if done:
@@ -106,6 +110,15 @@ def override_for(options: RunOptions, phase: str, columns: Collection[str]) -> P
     return None
 
 
+def unfit_inputs(options: RunOptions, phase: str, columns: Collection[str]) -> dict[InputOverride, str]:
+    """Returns why each `--input` that names no phase cannot stand for the table of `phase`."""
+    return {
+        override: reason
+        for override in options.inputs
+        if override.phase is None and (reason := _unfit(override, phase, columns))
+    }
+
+
 def unfinished(paths: PhasePaths) -> str | None:
     """Returns in words how far an unpublished run came, None where there is no trace of one."""
     done = max((positions_done(path) for path in paths.segments.glob("generation/*")), default=0)
@@ -114,12 +127,12 @@ def unfinished(paths: PhasePaths) -> str | None:
 
 def run_command(config: Config, phase: str) -> str:
     """Returns the command that runs `phase` under this configuration's profile and data directory."""
-    parts = [f"python3 run.py phase {phase}"]
+    words = ["python3", "run.py", "phase", phase]
     if config.profile != DEFAULT_PROFILE:
-        parts.append(f"--profile {config.profile}")
+        words += ["--profile", config.profile]
     if config.data_dir != load_profile(config.profile).data_dir:
-        parts.append(f"--data-dir {config.data_dir}")
-    return " ".join(parts)
+        words += ["--data-dir", config.data_dir]
+    return shlex.join(words)
 
 
 def _directory(config: Config, options: RunOptions, phase: str) -> Path:
@@ -134,6 +147,12 @@ def _directory(config: Config, options: RunOptions, phase: str) -> Path:
 
 
 def _serves(override: InputOverride, columns: Collection[str]) -> bool:
+    return not _unfit(override, "", columns)
+
+
+def _unfit(override: InputOverride, phase: str, columns: Collection[str]) -> str | None:
     if override.path.suffix != ".parquet":
-        return False
-    return set(columns) <= set(read_parquet(override.path).column_names)
+        return "it is not a parquet file"
+    found = read_parquet(override.path).column_names
+    lacking = [column for column in columns if column not in found]
+    return f"it lacks the columns {', '.join(lacking)} of phase {phase}'s table" if lacking else None

@@ -20,6 +20,7 @@ from common.errors import UsageError
 from common.runs.files import ensure_directory, writing
 from common.runs.slices import Span
 
+EVERYTHING = Span(0, 999_999_999)
 _REGISTER = "register"
 
 
@@ -45,9 +46,9 @@ def span_lock(locks: Path, span: Span) -> Iterator[None]:
         _refuse_overlap(locks, span)
         with writing(path):
             handle = open(path, "w", encoding="utf-8")  # noqa: SIM115
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        json.dump({"host": socket.gethostname(), "pid": os.getpid()}, handle)
-        handle.flush()
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, handle)
+            handle.flush()
     try:
         yield
     finally:

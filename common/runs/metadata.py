@@ -118,10 +118,23 @@ def write_record(
 
 def next_generation(paths: PhasePaths) -> int:
     """Returns the number of the phase's next output: one more than any that stands here or was put aside."""
-    numbers = [int(path.name.split("-")[0]) for path in paths.superseded.glob("[0-9]*") if path.is_dir()]
-    if paths.metadata.is_file():
-        numbers.append(int((read_record(paths) or {})["generation"]))
-    return max(numbers, default=0) + 1
+    record = read_record(paths)
+    standing = 0 if record is None else int(record["generation"])
+    return max([standing, *_put_aside_generations(paths)]) + 1
+
+
+def generation_to_put_aside(paths: PhasePaths) -> int:
+    """Returns the number under which what stands in the directory is put aside, readable or not."""
+    following = max(_put_aside_generations(paths), default=0) + 1
+    try:
+        record = read_record(paths)
+    except PipelineError:
+        return following
+    return following if record is None else max(int(record["generation"]), following)
+
+
+def _put_aside_generations(paths: PhasePaths) -> list[int]:
+    return [int(path.name) for path in paths.superseded.glob("[0-9]*") if path.is_dir() and path.name.isdigit()]
 
 
 def output_file(paths: PhasePaths, name: str, rows: int | None = None) -> OutputFile:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from common.config import Config
-from common.errors import UsageError
+from common.errors import PipelineError, UsageError
 from common.logging import add_log_file, get_logger, remove_log_file
 from common.phases import get_phase
 from common.profiles import Profile, load_profile
 from common.runs.artifacts import PhasePaths
-from common.runs.discovery import PhaseOutput, find_output, override_for
+from common.runs.discovery import PhaseOutput, find_output, override_for, unfit_inputs
 from common.runs.files import ensure_directory, read_parquet, sha256_file, sweep_temporaries, writing
-from common.runs.metadata import Extent, InputFile, OutputFile, next_generation, read_record, write_record
-from common.runs.options import RunOptions
+from common.runs.locks import EVERYTHING, span_lock
+from common.runs.metadata import Extent, InputFile, OutputFile, generation_to_put_aside, read_record, write_record
+from common.runs.options import InputOverride, RunOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,10 +39,11 @@ class PhaseRunner(ABC):
         self.wall_seconds: dict[str, float] = {}
         self._inputs: list[PhaseOutput] = []
         self._given: list[InputFile] = []
+        self._unfit: dict[InputOverride, str] = {}
 
     def run(self) -> None:
         """Runs the phase: refuses bad input first, then computes, then publishes its files with its record."""
-        self.prepare()
+        self._check_inputs()
         if self.options.dry_run:
             self.describe()
             return
@@ -50,9 +52,33 @@ class PhaseRunner(ABC):
         with writing(self.paths.logs):
             handler = add_log_file(self.paths.logs / f"phase{self.phase.replace('.', '_')}.log")
         try:
-            self.execute()
+            with nullcontext() if self.spec.sliceable else span_lock(self.paths.locks, EVERYTHING):
+                self.execute()
         finally:
             remove_log_file(handler)
+
+    def _check_inputs(self) -> None:
+        try:
+            self.prepare()
+            if not self.options.fresh:
+                read_record(self.paths)
+        except PipelineError as error:
+            self._refuse_unserved(list(self._unfit))
+            raise UsageError(str(error)) from error
+        if self.spec.reads:
+            self._refuse_unserved(self.options.inputs)
+
+    def _refuse_unserved(self, given: Iterable[InputOverride]) -> None:
+        """Raises `UsageError` for something given with `--input` that no input of the phase came from."""
+        files = {item.path for item in self._given}
+        named = {output.phase for output in self._inputs}
+        for override in given:
+            if str(override.path) not in files and override.phase not in named:
+                reason = self._unfit.get(override, f"it reads phase {', '.join(self.spec.reads)}")
+                raise UsageError(
+                    f"--input {override.path} serves no input of phase {self.phase}: {reason}; correct the path, or "
+                    "name what it stands for with --input PHASE=PATH"
+                )
 
     @abstractmethod
     def prepare(self) -> None:
@@ -84,6 +110,7 @@ class PhaseRunner(ABC):
         """
         path = override_for(self.options, phase, columns)
         if path is None or path.is_dir():
+            self._unfit.update(unfit_inputs(self.options, phase, columns))
             output = self.find(phase)
             return output.table(name(output))
         table = read_parquet(path)
@@ -133,7 +160,7 @@ class PhaseRunner(ABC):
         moved = [path for path in self.paths.root.iterdir() if path not in kept] if self.paths.root.is_dir() else []
         if not moved:
             return
-        target = self.paths.superseded / f"{next_generation(self.paths):04d}"
+        target = self.paths.superseded / f"{generation_to_put_aside(self.paths):04d}"
         with writing(target):
             target.mkdir(parents=True)
             for path in sorted(moved, key=lambda item: item != self.paths.metadata):
