@@ -14,6 +14,7 @@ from common.problems import Problem
 from common.progress import Progress
 from common.runs import labelling
 from common.runs.interruption import StopRequest
+from common.runs.memory import MemoryWatch
 from common.runs.publishing import Snapshots
 from common.runs.records import StageStore
 from common.runs.slices import Span, missing_cells
@@ -65,6 +66,7 @@ class ArmWorker:
         self.config, self.problems, self.arm, self.stores = config, problems, arm, stores
         self.points, self.engine, self.pool, self.prompt_of = points, engine, pool, prompt_of
         self.snapshots = snapshots
+        self._memory = MemoryWatch(config.ram_warning_share)
         self._pending: deque[labelling.Pending] = deque()
 
     def run(self, span: Span, stop: StopRequest, progress: Progress) -> None:
@@ -78,6 +80,7 @@ class ArmWorker:
             rows = self._generate(cell)
             self._pending.append(labelling.submit(self.pool, self.problems, cell, rows))
             progress.advance(len(cell))
+            self._memory.check()
             self._store_labels(progress, wait=False)
         self._store_labels(progress, wait=True)
 

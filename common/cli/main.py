@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-
 from types import FrameType
 
 from common.cli.parser import build_parser

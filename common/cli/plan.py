@@ -72,8 +72,12 @@ def _model_blocks(profile: Profile, config: Config) -> list[str]:
     elif config.model_name == profile.model and not _cached(profile.model, profile.model_revision):
         blocks.append(f"{profile.model} is not in the hub's cache; run: python3 run.py fetch --profile {profile.name}")
     size = profile.model_size_gb
-    if size is not None and size > config.ram_ceiling_gb:
-        blocks.append(f"{profile.model} takes {size} GB, more than ram_ceiling_gb = {config.ram_ceiling_gb:g}")
+    ceilings = {"ram_ceiling_gb": config.ram_ceiling_gb}
+    if config.device not in ("cpu", "mps"):
+        ceilings["gpu_ceiling_gb"] = config.gpu_ceiling_gb
+    for name, ceiling in ceilings.items():
+        if size is not None and size > ceiling:
+            blocks.append(f"{profile.model} takes {size:g} GB, more than {name} = {ceiling:g} (--set {name}=…)")
     return blocks
 
 

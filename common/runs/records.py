@@ -109,7 +109,7 @@ class StageStore:
         return pa.concat_tables([read_parquet(item.path) for item in chosen]).combine_chunks()
 
     def clear(self) -> None:
-        """Removes the stage's segments, then its fingerprint: segments never stand without the one they were made under."""
+        """Removes the segments, then their fingerprint, so that segments never stand without theirs."""
         with writing(self.directory):
             for segment in self.segments():
                 segment.path.unlink(missing_ok=True)

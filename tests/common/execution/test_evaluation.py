@@ -60,7 +60,7 @@ OUTCOME_CASES = [
     ("timeout", "def f(x):\n    while True: print('x' * 4096)\n"),
     ("timeout", "class E(Exception):\n    def __str__(self):\n        while True: pass\ndef f(x):\n    raise E\n"),
     ("memory", "def f(x):\n    return len([0] * 10**9)\n"),
-    ("memory", "def f(x):\n    kept = []\n    while True: kept.append('x' * 10**6)\n"),
+    ("memory", "def f(x):\n    kept = []\n    while True: kept.append('x' * 10**8)\n"),
     ("crashed", "import os\ndef f(x):\n    os._exit(0)\n"),
     ("crashed", "import os\nos.kill(os.getpid(), 9)\n"),
     ("crashed", "import os, signal\nos.kill(os.getpid(), signal.SIGXCPU)\n"),
@@ -99,8 +99,8 @@ FAKES = {
     "    text = repr([d for d in seen if 'expected' in d])\n    return 2 if x == 1 and '== 2' in text else 0",
     "exit status 0 from a thread": "import threading, os, time\nthreading.Timer(0.05, os._exit, (0,)).start()\n"
     "def f(x):\n    time.sleep(0.3)",
-    "a trace function that changes frames": "import sys\ndef t(frame, event, arg):\n    frame.f_locals['value'] = 2\n    return t\n"
-    "sys.settrace(t)\ndef f(x): return 0",
+    "a trace function that changes frames": "import sys\nclass Y:\n    def __eq__(s, o): return True\n"
+    "def t(frame, event, arg):\n    frame.f_locals['value'] = Y()\n    return t\nsys.settrace(t)\ndef f(x): return 0",
     "an unfinished line": "def f(x):\n    return 0\nif False: \\",
 }
 
