@@ -24,6 +24,7 @@ from common.model_facts import safetensors_header
 from common.profiles import SaeSource
 from common.sae_registry import SaeLocation, locate_sae, missing_layer
 from common_simplified.npz_files import npz_array, npz_row, npz_shapes
+from common_simplified.sites import parse_hook_name
 
 ARCHITECTURES = ("jumprelu", "standard")
 _LLAMA_SCOPE_NAMES = {
@@ -140,15 +141,9 @@ def open_sae_files(source: SaeSource, layer: int, d_model: int | None = None) ->
     shapes = _stored_shapes(location, folder / location.files[-1])
     config = _read_config(location, folder, source)
     files = SaeFiles(location, folder, revision, config, shapes)
-    _check_hook(files, source, layer)
+    _check_hook(files)
     _check_shapes(files, source.width, d_model)
     return files
-
-
-def hook_site(hook_name: str) -> tuple[int, str] | None:
-    """Returns layer and site of a hook name, `blocks.3.hook_resid_post` giving (3, "resid_post"), or None."""
-    match = re.fullmatch(r"blocks\.(\d+)\.hook_(resid_(?:pre|mid|post))", hook_name)
-    return (int(match[1]), match[2]) if match else None
 
 
 def _folder_of(location: SaeLocation, source: SaeSource, layer: int) -> tuple[Path, str | None]:
@@ -215,13 +210,12 @@ def _sae_lens_config(stored: dict[str, Any], location: SaeLocation) -> SaeConfig
     return config
 
 
-def _check_hook(files: SaeFiles, source: SaeSource, layer: int) -> None:
-    found = hook_site(files.config.hook_name)
-    if found != (layer, source.site):
-        raise UsageError(
-            f"{files.label} reads {files.config.hook_name}, expected blocks.{layer}.hook_{source.site}; correct "
-            "sae.id_pattern or sae.site in the profile"
-        )
+def _check_hook(files: SaeFiles) -> None:
+    """Refuses an SAE of anything but the residual stream; one that names another block is found by its fit."""
+    try:
+        parse_hook_name(files.config.hook_name)
+    except UsageError as error:
+        raise UsageError(f"{files.label}: {error}") from None
 
 
 def _check_shapes(files: SaeFiles, width: int, d_model: int | None) -> None:

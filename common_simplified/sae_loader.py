@@ -19,7 +19,8 @@ from common.errors import UsageError
 from common.hub import content_digest
 from common.profiles import DEFAULT_PROFILE, Profile, SaeSource, load_profile
 from common.sae_registry import neuronpedia_url
-from common_simplified.sae_files import SaeFiles, hook_site, open_sae_files
+from common_simplified.sae_files import SaeFiles, open_sae_files
+from common_simplified.sites import parse_hook_name
 
 if TYPE_CHECKING:
     from sae_lens import SAE
@@ -156,16 +157,15 @@ def sae_identity(profile: Profile | SaeSource, layer: int) -> SaeIdentity:
     """Returns which SAE a layer has; of a local one, its whole file is read for the digest."""
     source = profile if isinstance(profile, SaeSource) else profile.sae
     files = _open(profile, layer)
-    found = hook_site(files.config.hook_name)
-    assert found is not None, files.config.hook_name
+    point = parse_hook_name(files.config.hook_name)
     return SaeIdentity(
         release=source.release,
         sae_id=files.location.sae_id,
         revision=files.revision,
         digest=content_digest(files.folder) if files.location.local else None,
         hook_name=files.config.hook_name,
-        site=found[1],
-        layer=found[0],
+        site=point.site,
+        layer=point.layer,
         neuronpedia_id=files.location.neuronpedia_id,
     )
 
