@@ -32,7 +32,7 @@ lint: $(STAMP) ## check style, types and import directions; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(STAMP) ## time the pipeline's parts against their references, as ratios
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run $(ARGS)

@@ -93,8 +93,8 @@ def _refuse_other(output: PhaseOutput, config: Config, profile: Profile, reader:
         for name in ("release", "sae_id", "revision", "digest", "hook_name"):
             if entry[name] != getattr(identity, name):
                 raise UsageError(
-                    f"phase {reader}: {output.paths.root} was made for another SAE of layer {entry['sae_layer']}: {name} "
-                    f"is {entry[name]}, not {getattr(identity, name)}; {cure}"
+                    f"phase {reader}: {output.paths.root} was made for another SAE of layer {entry['sae_layer']}: its "
+                    f"{name} is {entry[name]}, not {getattr(identity, name)}; {cure}"
                 )
 
 

@@ -85,13 +85,14 @@ def _judge_feature(
     vectors = torch.from_numpy(ActivationReader(built).matrix(names, profile.d_model))
     acts = load_encoder(profile, item["layer"]).encode(vectors)[:, item["feature_idx"]].numpy()
     wanted = passed if direction == "correct" else ~passed
+    correlation: Any = spearmanr(acts, z)
     careful = z < 0 if direction == "correct" else z > 0
     return {
         "layer": item["layer"],
         "feature_idx": item["feature_idx"],
         "auroc_for_label": _auroc(acts, wanted),
         "auroc_for_carelessness": _auroc(acts, careful),
-        "spearman_with_carelessness": float(spearmanr(acts, z).statistic),
+        "spearman_with_carelessness": float(correlation.statistic),
         "p_max_permutation": item["p_max_permutation"],
         "n": len(acts),
     }

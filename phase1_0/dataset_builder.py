@@ -6,10 +6,10 @@ Writes `dataset_sae_<timestamp>.parquet` with a summary beside it, one activatio
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from common.errors import PipelineError
 from common.runs.artifacts import dataset_file, dataset_metadata_file, labelled_activation, timestamp
@@ -126,15 +126,15 @@ class DatasetBuilder(GenerationRunner):
 
     def _write_summary(self, stamp: str, dataset: pa.Table) -> OutputFile:
         name = dataset_metadata_file(self.split, stamp)
-        labels = dataset["test_passed"]
-        counts = pc.value_counts(dataset["outcome"]).to_pylist()
+        labels = dataset["test_passed"].to_pylist()
+        outcomes = Counter(outcome or "excluded" for outcome in dataset["outcome"].to_pylist())
         summary = {
             "split": self.split,
             "n_problems": dataset.num_rows,
             "n_expected": len(self.problems),
-            "n_correct": pc.sum(labels).as_py() or 0,
-            "n_excluded": labels.null_count,
-            "outcomes": {item["values"] or "excluded": item["counts"] for item in counts},
+            "n_correct": labels.count(True),
+            "n_excluded": labels.count(None),
+            "outcomes": dict(sorted(outcomes.items())),
             "layers": self.layers,
             "hook_names": {str(layer): str(point) for layer, point in self.points.items()},
             "model": self.model.name,

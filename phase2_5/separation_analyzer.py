@@ -27,6 +27,7 @@ from common_simplified.feature_ranking import dataset_figures, labelled_split, l
 from phase2_5.plots import firing_frequencies, score_by_layer
 
 _log = get_logger(__name__)
+Ranked = dict[Direction, np.ndarray]
 DIRECTIONS: tuple[Direction, ...] = ("correct", "incorrect")
 SIGN: dict[Direction, float] = {"correct": 1.0, "incorrect": -1.0}
 UNFILTERED = "phase 2.2 (general-text frequencies) has not been run: every feature is ranked"
@@ -52,7 +53,7 @@ class SeparationAnalyzer(PhaseRunner):
         )
         with self.timed("scoring"):
             table = self._score(null)
-        ranked = {direction: self._rank(table, direction) for direction in DIRECTIONS}
+        ranked: Ranked = {direction: self._rank(table, direction) for direction in DIRECTIONS}
         top = {direction: self._items(table, null, rows, direction) for direction, rows in ranked.items()}
         results = self._results(table, null, top)
         scores = _public_scores(table, null)
@@ -148,14 +149,12 @@ class SeparationAnalyzer(PhaseRunner):
             "top_features": top,
         }
 
-    def _plots(
-        self, table: dict[str, np.ndarray], null: MaxStatisticNull, ranked: dict[Direction, np.ndarray]
-    ) -> list[OutputFile]:
-        critical = [null.critical_value(0.05, name) for name in DIRECTIONS]
+    def _plots(self, table: dict[str, np.ndarray], null: MaxStatisticNull, ranked: Ranked) -> list[OutputFile]:
+        high, low = null.critical_value(0.05, "correct"), null.critical_value(0.05, "incorrect")
         n, n_correct = len(self.split.labels), int(self.split.labels.sum())
         figures = {
             "separation_score_by_layer": score_by_layer(
-                table["layer"], table["separation_score"], *critical, n, null.n_permutations
+                table["layer"], table["separation_score"], high, low, n, null.n_permutations
             ),
             "firing_frequencies": firing_frequencies(
                 *(table["f_correct"], table["f_incorrect"], ranked["correct"], ranked["incorrect"]),

@@ -1,8 +1,8 @@
 """Runs one sample inside its own process and reports what its assertions gave.
 
-The process holds no expected value: it is told the left sides of the assertions and sends their values out. The report is
-written only when everything has run, behind a nonce that the worker hands over at that moment. Loaded by the worker on
-its own, with a copy of the builtins that the sample cannot reach by patching the `builtins` module.
+The process holds no expected value: it is told the left sides of the assertions and sends their values out. The
+report is written only when everything has run, behind a nonce that the worker hands over at that moment. Loaded by
+the worker on its own, with a copy of the builtins that the sample cannot reach by patching the `builtins` module.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The solution inside a completion, and when a completion holds it whole.
 
-Generated text may carry the prompt, prose, markdown, several attempts, test calls or a cut-off end. The solution is the
-first definition of the asked-for function that has a body, with the imports above it and the assignments, functions,
-classes and later imports that it needs, directly or through others. It is finished once that function has ended and every
-global name that it uses is defined, or once a foreign top-level statement follows. `extract_code` and
+Generated text may carry the prompt, prose, markdown, several attempts, test calls or a cut-off end. The solution is
+the first definition of the asked-for function that has a body, with the imports above it and the assignments,
+functions, classes and later imports that it needs, directly or through others. It is finished once that function has
+ended and every global name that it uses is defined, or once a foreign top-level statement follows. `extract_code` and
 `solution_finished` read this from one and the same scan.
 """
 
@@ -18,8 +18,8 @@ from common.execution.statements import Event, Statement, StatementScanner
 
 # Names that wrap the asked-for function in assertions without being it.
 _WRAPPERS = frozenset(
-    "Counter Decimal Fraction OrderedDict allclose approx array array_equal chain deepcopy defaultdict deque isclose "
-    "namedtuple".split()
+    {"Counter", "Decimal", "Fraction", "OrderedDict", "allclose", "approx", "array", "array_equal", "chain", "deepcopy"}
+    | {"defaultdict", "deque", "isclose", "namedtuple"}
 )
 _NOTHING = GlobalNames(frozenset(), frozenset(), frozenset(), False)
 
@@ -66,8 +66,8 @@ def extract_code(text: str, *, entry_point: str, also_needed: Collection[str] = 
 def solution_finished(text: str, *, entry_point: str, also_needed: Collection[str] = ()) -> bool:
     """Tells whether nothing that may follow `text` can change what `extract_code` returns for it.
 
-    `text` is a completion so far, without the prompt, or with as much of the prompt as the code begins in. True of a text
-    stays true of every longer one. Costs about 0.1 ms for 1,000 characters.
+    `text` is a completion so far, without the prompt, or with as much of the prompt as the code begins in. True of a
+    text stays true of every longer one. Costs about 0.1 ms for 1,000 characters.
     """
     *complete, partial = _lines(text)
     scan = _SolutionScan(entry_point, also_needed)

@@ -1,8 +1,8 @@
 """What the kernel is asked to do for the sandbox: limits, death signals, adopted orphans, dropped capabilities.
 
-This is rung 0 of the ladder: it needs no privilege and no kernel feature beyond Linux's `prctl`, and does less where that
-is missing (macOS). The rungs above it (seccomp, landlock, another user, namespaces) extend `isolate_child`. Loaded by the
-worker on its own, so it imports only the standard library.
+This is rung 0 of the ladder: it needs no privilege and no kernel feature beyond Linux's `prctl`, and does less where
+that is missing (macOS). The rungs above it (seccomp, landlock, another user, namespaces) extend `isolate_child`.
+Loaded by the worker on its own, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import sys
 
 RUNG = 0
 
+# Wall time for a sample over its CPU time: it catches sleepers, and spares honest ones on a busy machine.
+WALL_FACTOR = 4.0
 FILE_SIZE_BYTES = 16 << 20
 OPEN_FILES = 64
 EXTRA_PROCESSES = 128
@@ -45,9 +47,9 @@ def isolate_child(parent: int, cpu_seconds: float, memory_bytes: int, processes:
     The soft memory limit lies 32 MiB below the hard one: the room in which a verdict is written after a `MemoryError`.
     """
     _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes + (32 << 20))
-    # Far above the limit that the worker keeps by the precise clock: the kernel counts whole ticks here, which on a busy
-    # machine comes out up to half too high. It only ends a sample whose worker cannot.
-    cpu = math.ceil(4 * cpu_seconds) + 1
+    # Far above the limit that the worker keeps by the precise clock: the kernel counts whole ticks here, and was
+    # seen a quarter ahead of it on a busy machine. It only ends a sample whose worker cannot.
+    cpu = math.ceil(WALL_FACTOR * cpu_seconds) + 1
     _limit(resource.RLIMIT_CPU, cpu, cpu + 1)
     _limit(resource.RLIMIT_FSIZE, FILE_SIZE_BYTES)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)

@@ -42,7 +42,9 @@ def global_names(source: str) -> GlobalNames | None:
     binds = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
     uses = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
     uses |= _names_used_inside(table)
-    star_modules = [node.module or "" for node in tree.body if _is_star_import(node)]
+    star_modules = [
+        node.module or "" for node in tree.body if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
+    ]
     for module in star_modules:
         binds |= _star_names(module)
     return GlobalNames(frozenset(binds), _changed_names(tree), frozenset(uses), bool(star_modules))
@@ -66,9 +68,10 @@ def _changed_names(tree: ast.Module) -> frozenset[str]:
         node = pending.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue
-        is_target = isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del)
-        if is_target or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-            changed |= _base_name(node.value.func if isinstance(node, ast.Expr) else node)
+        if isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
+            changed |= _base_name(node)
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            changed |= _base_name(node.value.func)
         pending.extend(ast.iter_child_nodes(node))
     return frozenset(changed)
 
@@ -79,10 +82,6 @@ def _base_name(node: ast.AST) -> set[str]:
     while isinstance(root, ast.Subscript | ast.Attribute):
         root = root.value
     return {root.id} if isinstance(root, ast.Name) and root is not node else set()
-
-
-def _is_star_import(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
 
 
 @lru_cache(maxsize=32)

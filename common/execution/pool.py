@@ -1,7 +1,8 @@
 """Evaluations on several workers at once, and the single evaluation that stands on them.
 
-Each slot is one lasting thread that starts its own worker, replaces it when it dies, and checks it with a known-good and a
-known-bad program at the start and every 500 samples: a broken sandbox looks like a data set of failures otherwise.
+Each slot is one lasting thread that starts its own worker, replaces it when it dies, and checks it with a known-good
+and a known-bad program at the start and every 500 samples: a broken sandbox looks like a data set of failures
+otherwise.
 """
 
 from __future__ import annotations
@@ -180,7 +181,9 @@ class _Slot(threading.Thread):
                     raise sandbox_broken(f"a program that must end as {expected} ended as {_told(result)}")
         except (OSError, WorkerDiedError) as error:
             words = self._worker.last_words() if self._worker is not None else ""
-            raise sandbox_broken(f"its worker does not answer ({error}){f' and says {words!r}' if words else ''}") from None
+            raise sandbox_broken(
+                f"its worker does not answer ({error}){f' and says {words!r}' if words else ''}"
+            ) from None
 
     def _end_worker(self) -> None:
         worker, self._worker = self._worker, None

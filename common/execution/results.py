@@ -22,10 +22,11 @@ MAX_ERROR_CHARACTERS = 300
 class EvaluationResult:
     """The verdict on one program; true exactly when every assertion ran and held.
 
-    `assertions` holds one of `OUTCOMES` per assertion; where the program ended before its assertions were accounted for,
-    each carries the program's own outcome. `in_child` counts the assertions that ran beside the program instead of being
-    compared outside it. `opaque` says that a value of the program's own type was met where a literal was expected.
-    `cpu_seconds` and `peak_memory_mb` are those of the program's process and of the children that it waited for.
+    `assertions` holds one of `OUTCOMES` per assertion; where the program ended before its assertions were accounted
+    for, each carries the program's own outcome. `in_child` counts the assertions that ran beside the program instead
+    of being compared outside it. `opaque` says that a value of the program's own type was met where a literal was
+    expected. `cpu_seconds` and `peak_memory_mb` are those of the program's process and of the children that it waited
+    for.
     """
 
     passed: bool

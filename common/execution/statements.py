@@ -24,9 +24,7 @@ _MAIN_GUARD = re.compile(r"if\b[\s(]*__name__\b")
 _COMPOUND = re.compile(r"(?:if|for|while|with|try|async\s+for|async\s+with)\b.*:")
 _CLAUSE = re.compile(r"(?:elif|else|except|finally)\b")
 _OPERATOR = r"(?:\*\*|//|>>|<<|[-+*/%&|^@])?=(?!=)"
-_ASSIGNMENT = re.compile(
-    rf"[^\W\d][\w.\[\]'\", *+-]*?(?::[^=]+)?{_OPERATOR}|[^\W\d][\w.]*\[[^=]*\] *{_OPERATOR}"
-)
+_ASSIGNMENT = re.compile(rf"[^\W\d][\w.\[\]'\", *+-]*?(?::[^=]+)?{_OPERATOR}|[^\W\d][\w.]*\[[^=]*\] *{_OPERATOR}")
 _METHOD_CALL = re.compile(r"[^\W\d]\w*(?:\.\w+)+\s*\(")
 _MAY_SPAN_LINES = re.compile(r"[rRbBuUfF]{0,2}(?:\"\"\"|''')|[^\W\d]\w*\s*\(")
 _FENCE = re.compile(r"([ \t]*)(?:```|~~~)\s*(\w*)")
@@ -34,9 +32,7 @@ _NEVER_IN_BRACKETS = re.compile(
     r"(?:async\s+def|def|class|import|assert|return|raise|try|while|del)\b|from\s+[\w.]+\s+import\b|```"
 )
 
-_TOKEN = re.compile(
-    r"#.*|\"\"\"|'''|\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^'\\]*(?:\\.[^'\\]*)*'|[\"']|[()\[\]{}]|\\$"
-)
+_TOKEN = re.compile(r"#.*|\"\"\"|'''|\"[^\"\\]*(?:\\.[^\"\\]*)*\"|'[^'\\]*(?:\\.[^'\\]*)*'|[\"']|[()\[\]{}]|\\$")
 _SPECIAL = re.compile(r"[\"'#()\[\]{}\\]")
 _STRING_END = {quote: re.compile(r"\\.|" + quote) for quote in ('"""', "'''", '"', "'")}
 

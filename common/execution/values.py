@@ -1,9 +1,10 @@
 """The canonical encoding in which values leave the sandbox: tagged JSON.
 
-Encoding runs beside the sample and calls none of its methods: it looks at exact types, and reads containers and numbers
-through the methods of the builtin type itself. A type derived from a builtin without an equality of its own is read as
-that builtin, since Python compares it so. Decoding runs in the pipeline and builds nothing but builtin, standard-library
-and numpy values. This file is also loaded by the worker on its own, so it imports only the standard library.
+Encoding runs beside the sample and calls none of its methods: it looks at exact types, and reads containers and
+numbers through the methods of the builtin type itself. A type derived from a builtin without an equality of its own
+is read as that builtin, since Python compares it so. Decoding runs in the pipeline and builds nothing but builtin,
+standard-library and numpy values. This file is also loaded by the worker on its own, so it imports only the standard
+library.
 """
 
 from __future__ import annotations

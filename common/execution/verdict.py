@@ -1,8 +1,8 @@
 """The trusted side of an evaluation: what the worker is asked, and what its answer means.
 
-The expected values of the assertions stay here. `assert LEFT == LITERAL` is split; only LEFT is sent, its value comes back
-in the encoding of `values`, and the comparison is made here with Python's own equality. 2,919 of MBPP's 2,922 assertions
-split; the others run beside the sample.
+The expected values of the assertions stay here. `assert LEFT == LITERAL` is split; only LEFT is sent, its value comes
+back in the encoding of `values`, and the comparison is made here with Python's own equality. 2,919 of MBPP's 2,922
+assertions split; the others run beside the sample.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from common.errors import UsageError
 from common.execution.extraction import entry_point_from_tests
+from common.execution.isolation import RUNG
 from common.execution.results import MAX_ERROR_CHARACTERS, EvaluationResult
 from common.execution.values import Incomparable, MalformedVerdictError, decode_value
 
@@ -63,10 +64,14 @@ class WorkerReply(NamedTuple):
     message: bytes
 
 
+_NOTHING_USED = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_memory_mb": 0.0, "strays_killed": 0, "rung": RUNG}
+_NO_REPLY = WorkerReply(_NOTHING_USED, b"")
+
+
 def plan_evaluation(
     code: str, tests: Sequence[str], setup_code: str, cpu_seconds: float, memory_mb: int
 ) -> EvaluationPlan:
-    """Returns the plan of an evaluation; raises `UsageError` for limits that are not positive or for no tests at all."""
+    """Returns the plan of an evaluation; raises `UsageError` for limits that are not positive and for no tests."""
     if cpu_seconds <= 0 or memory_mb <= 0:
         raise UsageError(f"the limits of the sandbox must be positive: {cpu_seconds} s of CPU, {memory_mb} MB")
     if not tests:
@@ -122,14 +127,12 @@ def judge(plan: EvaluationPlan, reply: WorkerReply) -> EvaluationResult:
 
 def crashed(plan: EvaluationPlan, reason: str) -> EvaluationResult:
     """Returns the verdict on a program that took its worker down with it."""
-    header = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_memory_mb": 0.0, "strays_killed": 0, "rung": 0}
-    return _result(plan, [_Judged("crashed", reason)] * len(plan.tests), WorkerReply(header, b""))
+    return _result(plan, [_Judged("crashed", reason)] * len(plan.tests), _NO_REPLY)
 
 
 def no_code(plan: EvaluationPlan) -> EvaluationResult:
     """Returns the verdict on an empty program, for which nothing need run."""
-    header = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_memory_mb": 0.0, "strays_killed": 0, "rung": 0}
-    return _result(plan, [_Judged("no_function", "no code")] * len(plan.tests), WorkerReply(header, b""))
+    return _result(plan, [_Judged("no_function", "no code")] * len(plan.tests), _NO_REPLY)
 
 
 def _judge_report(plan: EvaluationPlan, report: dict[str, Any]) -> list[_Judged]:

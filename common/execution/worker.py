@@ -1,8 +1,9 @@
 """One slot of the sandbox: a fresh interpreter that forks a child per sample, watches it, and cleans up after it.
 
-Started by `common.execution.pool` as a script, never imported by the pipeline. It reads requests from its standard input
-and answers on its standard output, one frame each: eight hexadecimal digits of length, then the bytes. A reply is one
-line of JSON and, behind it, the child's message. CPU time is the limit; wall time, four times as much, catches sleepers.
+Started by `common.execution.pool` as a script, never imported by the pipeline. It reads requests from its standard
+input and answers on its standard output, one frame each: eight hexadecimal digits of length, then the bytes. A reply
+is one line of JSON and, behind it, the child's message. CPU time is the limit; wall time, four times as much, catches
+sleepers.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import time
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
-WALL_FACTOR = 4.0
 _VERDICT_FD, _CONTROL_FD = 62, 63
 _MAX_BYTES_READ = 2_500_000
 _PROCESS_LIMIT_AGE = 2.0
@@ -96,7 +96,8 @@ class _Worker:
             self._become_child(request, directory, verdict_write, control_read, worker)
         os.close(verdict_write)
         os.close(control_read)
-        watcher = _Watcher(pid, verdict_read, control_write, self._child, request["cpu_seconds"])
+        wall_seconds = self._isolation.WALL_FACTOR * request["cpu_seconds"]
+        watcher = _Watcher(pid, verdict_read, control_write, self._child, request["cpu_seconds"], wall_seconds)
         try:
             status = watcher.wait()
         finally:
@@ -127,9 +128,7 @@ class _Worker:
             sys.modules["__main__"] = ModuleType("__main__")
             sys.argv = [""]
             random.seed(0)
-            self._isolation.isolate_child(
-                worker, request["cpu_seconds"], request["memory_bytes"], self._process_limit
-            )
+            self._isolation.isolate_child(worker, request["cpu_seconds"], request["memory_bytes"], self._process_limit)
             self._child.run_sample(request, self._values, _VERDICT_FD, _CONTROL_FD)
         finally:
             os._exit(70)
@@ -138,12 +137,15 @@ class _Worker:
 class _Watcher:
     """Waits for a child's verdict, its end or its limits, whichever comes first."""
 
-    def __init__(self, pid: int, verdict: int, control: int, child: Any, cpu_seconds: float) -> None:
+    def __init__(
+        self, pid: int, verdict: int, control: int, child: Any, cpu_seconds: float, wall_seconds: float
+    ) -> None:
         self._pid = pid
         self._verdict = verdict
         self._control = control
         self._cpu_limit = cpu_seconds
-        self._wall_end = time.monotonic() + WALL_FACTOR * cpu_seconds
+        self._wall_limit = wall_seconds
+        self._wall_end = time.monotonic() + wall_seconds
         self._nonce = os.urandom(child.NONCE_BYTES)
         self._nonce_sent = False
         self._received = bytearray()
@@ -178,7 +180,7 @@ class _Watcher:
     def limit_reached(self) -> str:
         """Returns which limit ended the child."""
         if time.monotonic() >= self._wall_end:
-            return f"ran for {WALL_FACTOR * self._cpu_limit:g} s of wall time"
+            return f"ran for {self._wall_limit:g} s of wall time"
         return f"used {self._cpu_limit:g} s of CPU time"
 
     def _seconds_left(self) -> float:

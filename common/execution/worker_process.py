@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 
 from common.errors import PipelineError
+from common.execution.isolation import WALL_FACTOR
 from common.execution.verdict import EvaluationPlan, WorkerReply
 
 _PREFIX = "pva-sae-sandbox-"
 _SCRIPT = Path(__file__).resolve().parent / "worker.py"
-_WALL_FACTOR = 4.0
 _GRACE_SECONDS = 10.0
 _POLL_MILLISECONDS = 250
 _MAX_REPLY_BYTES = 4_000_000
@@ -63,7 +63,7 @@ class WorkerProcess:
 
     def evaluate(self, plan: EvaluationPlan) -> WorkerReply:
         """Sends a plan and returns the reply; raises `WorkerDiedError`, after which the object can only be closed."""
-        deadline = time.monotonic() + _WALL_FACTOR * plan.cpu_seconds + _GRACE_SECONDS
+        deadline = time.monotonic() + WALL_FACTOR * plan.cpu_seconds + _GRACE_SECONDS
         request = plan.request()
         self._send(b"%08x" % len(request) + request, deadline)
         length = int(self._receive(8, deadline), 16)

@@ -181,7 +181,9 @@ def read_parquet(path: Path, *, sha256: str | None = None) -> pa.Table:
 
     data = verified_bytes(path, sha256)
     try:
-        return pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        # In this thread only: a reading thread of Arrow's that outlives the interpreter aborts the process at its exit.
+        source = pa.BufferReader(data)
+        return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise PipelineError(f"{path} is not a readable parquet file ({_first_line(error)}); {_AGAIN}") from None
 

@@ -129,7 +129,7 @@ def write_exclusions(paths: PhasePaths, generated: pa.Table, expected: int) -> O
     if not rows:
         paths.excluded.unlink(missing_ok=True)
         return None
-    tasks = sorted({row["task_id"] for row in rows})
+    tasks = {row["task_id"] for row in rows}
     summary = {"excluded": rows, "n_excluded": len(tasks), "n_expected": expected, "share": len(tasks) / expected}
     return OutputFile(paths.excluded.name, write_json(paths.excluded, summary), len(rows))
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from common.errors import PipelineError
 from common.execution import OUTCOMES, EvaluationPool, EvaluationResult, evaluate_code
-from common.execution import pool as pool_module
 
 pytestmark = pytest.mark.unit
 
 TESTS = ["assert f(1) == 2", "assert f(2) == 3"]
 GOOD = "def f(x):\n    return x + 1\n"
-REPOSITORY = Path(__file__).resolve().parents[3]
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's /proc and prctl")
 
 
@@ -60,7 +51,7 @@ OUTCOME_CASES = [
     ("timeout", "def f(x):\n    while True: print('x' * 4096)\n"),
     ("timeout", "class E(Exception):\n    def __str__(self):\n        while True: pass\ndef f(x):\n    raise E\n"),
     ("memory", "def f(x):\n    return len([0] * 10**9)\n"),
-    ("memory", "def f(x):\n    kept = []\n    while True: kept.append('x' * 10**8)\n"),
+    ("memory", "def f(x):\n    kept = []\n    while True: kept.append(bytes(10**8))\n"),
     ("crashed", "import os\ndef f(x):\n    os._exit(0)\n"),
     ("crashed", "import os\nos.kill(os.getpid(), 9)\n"),
     ("crashed", "import os, signal\nos.kill(os.getpid(), signal.SIGXCPU)\n"),
@@ -83,19 +74,23 @@ def test_every_outcome_is_covered_here() -> None:
 
 FAKES = {
     "an object that equals everything": "class Y:\n    def __eq__(s, o): return True\ndef f(x): return Y()",
-    "a number that equals everything": "class Y(int):\n    def __eq__(s, o): return True\n    __hash__ = None\ndef f(x): return Y(0)",
+    "a number that equals everything": "class Y(int):\n    def __eq__(s, o): return True\n    __hash__ = None\n"
+    "def f(x): return Y(0)",
     "a patched equality": "import math, operator\noperator.eq = math.isclose = lambda *a: True\ndef f(x): return 0",
     "patched builtins": "import builtins\nfor n in ('len', 'isinstance', 'bool', 'type', 'hash'):\n"
     "    setattr(builtins, n, lambda *a: True)\ndef f(x): return 0",
-    "a patched encoder": "import json, _json\njson.dumps = _json.encode_basestring_ascii = lambda *a: '2'\ndef f(x): return ''",
+    "a patched encoder": "import json, _json\njson.dumps = _json.encode_basestring_ascii = lambda *a: '2'\n"
+    "def f(x): return ''",
     "another AssertionError": "import builtins\nclass AssertionError(BaseException): pass\n"
     "builtins.AssertionError = AssertionError\ndef f(x): return 0",
-    "words on every descriptor": "import os\ndef f(x):\n    for d in range(3, 64):\n        try: os.write(d, b'passed')\n"
-    "        except OSError: pass\n    return 0",
+    "words on every descriptor": "import os\ndef f(x):\n    for d in range(3, 64):\n"
+    "        try: os.write(d, b'passed')\n        except OSError: pass\n    return 0",
     "a report on every descriptor": "import os, json\ndef f(x):\n"
     "    m = json.dumps({'stage': 'tests', 'defined': True, 'results': [['value', 2], ['value', 3]]}).encode()\n"
-    "    for d in range(3, 64):\n        try: os.write(d, b'%08x' % len(m) + m)\n        except OSError: pass\n    os._exit(0)",
-    "the expected value found in memory": "import gc, sys\ndef f(x):\n    seen = [o for o in gc.get_objects() if type(o) is dict]\n"
+    "    for d in range(3, 64):\n        try: os.write(d, b'%08x' % len(m) + m)\n        except OSError: pass\n"
+    "    os._exit(0)",
+    "the expected value found in memory": "import gc\ndef f(x):\n"
+    "    seen = [o for o in gc.get_objects() if type(o) is dict]\n"
     "    text = repr([d for d in seen if 'expected' in d])\n    return 2 if x == 1 and '== 2' in text else 0",
     "exit status 0 from a thread": "import threading, os, time\nthreading.Timer(0.05, os._exit, (0,)).start()\n"
     "def f(x):\n    time.sleep(0.3)",
@@ -127,7 +122,8 @@ def f(x):
 
 BENIGN = {
     "a thread left running": f"import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\n{GOOD}",
-    "deep recursion": "def f(x):\n    def down(n): return 0 if n == 0 else 1 + down(n - 1)\n    return x + 1 + down(950) - 950",
+    "deep recursion": "def f(x):\n    def down(n): return 0 if n == 0 else 1 + down(n - 1)\n"
+    "    return x + 1 + down(950) - 950",
     "a raised recursion limit": "import sys\nsys.setrecursionlimit(30000)\n"
     "def f(x):\n    def down(n): return 0 if n == 0 else 1 + down(n - 1)\n    return x + 1 + down(12000) - 12000",
     "a lowered recursion limit": f"import sys\nsys.setrecursionlimit(60)\n{GOOD}",
@@ -142,7 +138,8 @@ BENIGN = {
     "a main guard": f"{GOOD}if __name__ == '__main__':\n    f = None",
     "an invalid escape": "def f(x):\n    s = '\\d'\n    return x + 1",
     "a builtin's name": f"len = list = str = None\n{GOOD}",
-    "pickling its own class": "import pickle\nclass P: pass\ndef f(x): return x + isinstance(pickle.loads(pickle.dumps(P())), P)",
+    "pickling its own class": "import pickle\nclass P: pass\n"
+    "def f(x): return x + isinstance(pickle.loads(pickle.dumps(P())), P)",
     "a subprocess": "import subprocess\ndef f(x): return x + 1 + subprocess.run(['true']).returncode",
     "many threads": "import threading\ndef f(x):\n    t = [threading.Thread(target=int) for _ in range(40)]\n"
     "    [i.start() for i in t]\n    [i.join() for i in t]\n    return x + 1",
@@ -187,9 +184,12 @@ def test_an_own_equality_is_the_price_of_comparing_outside_and_is_marked(pool: E
 
 
 def test_one_program_leaves_no_trace_in_the_next(pool: EvaluationPool) -> None:
-    first = f"import math, sys, builtins, random\nmath.pi = 3\nbuiltins.leak = 1\nsys.path.append('/nope')\nopen('x', 'w')\n{GOOD}"
+    first = (
+        f"import math, sys, builtins\nmath.pi = 3\nbuiltins.leak = 1\nsys.path.append('/no')\nopen('x', 'w')\n{GOOD}"
+    )
     assert run(pool, first)
-    second = "import math, sys, builtins, os\ndef f():\n    return math.pi > 3.1, hasattr(builtins, 'leak'), '/nope' in sys.path, os.listdir()"
+    second = "import math, sys, builtins, os\ndef f():\n"
+    second += "    return math.pi > 3.1, hasattr(builtins, 'leak'), '/no' in sys.path, os.listdir()"
     assert run(pool, second, ["assert f() == (True, False, False, [])"])
 
 
@@ -206,48 +206,18 @@ def test_the_environment_and_the_arguments_of_the_pipeline_are_out_of_reach(
 ) -> None:
     monkeypatch.setenv("PVA_SAE_CANARY", "s3cret")
     with EvaluationPool(1) as fresh:
-        code = "import os\ndef f():\n    own = open('/proc/self/environ').read() if os.path.exists('/proc/self') else ''\n"
+        code = "import os\ndef f():\n    try: own = open('/proc/self/environ').read()\n    except OSError: own = ''\n"
         code += "    return 's3cret' in own + str(dict(os.environ))"
         assert run(fresh, code, ["assert f() == False"])
 
 
 @linux_only
 def test_the_workers_memory_cannot_be_read(pool: EvaluationPool) -> None:
-    code = "import os\ndef f():\n    try:\n        open(f'/proc/{os.getppid()}/mem', 'rb').close()\n        return True\n"
+    code = (
+        "import os\ndef f():\n    try:\n        open(f'/proc/{os.getppid()}/mem', 'rb').close()\n        return True\n"
+    )
     code += "    except OSError:\n        return False"
     assert run(pool, code, ["assert f() == False"])
-
-
-@linux_only
-def test_orphans_in_sessions_of_their_own_are_found_and_killed(pool: EvaluationPool) -> None:
-    mark = f"7{os.getpid()}.25"
-    code = f"""
-import os
-for _ in range(20):
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            os.execv('/bin/sleep', ['sleep', '{mark}'])
-        os._exit(0)
-{GOOD}"""
-    result = run(pool, code)
-    assert result
-    assert result.strays_killed >= 20
-    assert not processes_with(f"sleep\0{mark}")
-
-
-@linux_only
-def test_descriptors_directories_and_zombies_do_not_pile_up(pool: EvaluationPool) -> None:
-    run(pool, GOOD)
-    worker = only_worker(pool)
-    before = len(os.listdir(f"/proc/{worker}/fd"))
-    hostile = ["import os\nos.mkdir('d')\nopen('d/x', 'w')\nos.chmod('d', 0)\nos.fork()\nos._exit(0)", "import os\nos.abort()"]
-    for index in range(40):
-        run(pool, hostile[index % 2] if index % 4 == 0 else GOOD)
-    assert len(os.listdir(f"/proc/{worker}/fd")) == before
-    base = os.readlink(f"/proc/{worker}/cwd")
-    assert sorted(os.listdir(base)) == ["errors.txt", "lock"]
-    assert Path(f"/proc/{worker}/task/{worker}/children").read_text() == ""
 
 
 def test_a_huge_value_or_message_is_bounded(pool: EvaluationPool) -> None:
@@ -260,156 +230,13 @@ def test_a_huge_value_or_message_is_bounded(pool: EvaluationPool) -> None:
 
 
 def test_a_flood_on_the_verdict_pipe_ends_the_sample(pool: EvaluationPool) -> None:
-    code = "import os\ndef f(x):\n    while True:\n        for d in range(3, 64):\n            try: os.write(d, b'x' * 65536)\n"
+    code = "import os\ndef f(x):\n    while True:\n        for d in range(3, 64):\n"
+    code += "            try: os.write(d, b'x' * 65536)\n"
     code += "            except OSError: pass"
     assert run(pool, code).outcome in ("crashed", "timeout")
-
-
-@linux_only
-def test_a_sample_that_kills_its_worker_costs_one_retry_and_is_called_crashed(pool: EvaluationPool) -> None:
-    code = f"import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\n{GOOD}"
-    assert run(pool, code).outcome == "crashed"
-    assert run(pool, GOOD)
-
-
-@linux_only
-def test_a_worker_that_dies_for_another_reason_loses_no_sample(pool: EvaluationPool) -> None:
-    run(pool, GOOD)
-    os.kill(only_worker(pool), signal.SIGKILL)
-    assert run(pool, GOOD)
-
-
-@linux_only
-def test_a_sample_that_stops_its_worker_does_not_stop_the_run(pool: EvaluationPool) -> None:
-    assert run(pool, f"import os, signal\nos.kill(os.getppid(), signal.SIGSTOP)\n{GOOD}")
-
-
-def test_several_workers_return_every_result_in_its_own_future() -> None:
-    with EvaluationPool(workers=2, timeout=2.0) as two:
-        futures = [two.submit(f"def f(x): return {i}", [f"assert f(0) == {i if i % 3 else -1}"]) for i in range(30)]
-        assert [bool(future.result(timeout=60)) for future in futures] == [bool(i % 3) for i in range(30)]
-
-
-def test_leaving_by_an_exception_drops_the_rest_and_ends_the_workers() -> None:
-    with pytest.raises(KeyError), EvaluationPool(workers=1, timeout=5.0) as leaving:
-        running = leaving.submit("while True: pass", TESTS)
-        waiting = leaving.submit(GOOD, TESTS)
-        time.sleep(0.2)
-        raise KeyError
-    with pytest.raises(PipelineError, match="closed"):
-        running.result(timeout=10)
-    assert waiting.cancelled() or waiting.exception(timeout=10)
-
-
-def test_a_closed_pool_takes_no_more() -> None:
-    with EvaluationPool(1) as closed:
-        pass
-    with pytest.raises(RuntimeError, match="closed"):
-        closed.submit(GOOD, TESTS)
-
-
-def test_a_sandbox_that_judges_wrongly_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_GOOD", "def pva_sae_check(n): return n")
-    with pytest.raises(PipelineError, match="does not work on this machine"):
-        EvaluationPool(1)
-
-
-def test_a_sandbox_that_passes_everything_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "_BAD", pool_module._GOOD)
-    with pytest.raises(PipelineError, match="must end as wrong_answer ended as passed"):
-        EvaluationPool(1)
-
-
-def test_a_worker_that_cannot_start_stops_the_run_with_its_own_words(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    broken = tmp_path / "worker.py"
-    broken.write_text("raise OSError('no such device')")
-    monkeypatch.setattr("common.execution.worker_process._SCRIPT", broken)
-    with pytest.raises(PipelineError, match="no such device"):
-        EvaluationPool(1)
-
-
-def test_a_sandbox_that_breaks_later_is_noticed_before_the_next_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "SELF_CHECK_EVERY", 3)
-    with EvaluationPool(1) as checked:
-        assert all(run(checked, GOOD) for _ in range(3))
-        monkeypatch.setattr(pool_module, "_GOOD", "")
-        with pytest.raises(PipelineError, match="does not work"):
-            run(checked, GOOD)
 
 
 def test_the_single_evaluation_takes_limits_of_its_own() -> None:
     assert evaluate_code(GOOD, TESTS)
     assert evaluate_code("def f(x):\n    while True: pass", TESTS, timeout=0.2).outcome == "timeout"
     assert evaluate_code("def f(x): return len(bytes(300 << 20))", TESTS, memory_mb=200).outcome == "memory"
-
-
-@linux_only
-def test_killing_the_pipeline_ends_worker_and_sample_and_the_next_run_sweeps_up(tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    program = f"open({str(started)!r}, 'w').write(str(__import__('os').getpid()))\nwhile True: pass"
-    script = f"from common.execution import evaluate_code\nevaluate_code({program!r}, {TESTS!r}, timeout=60)"
-    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
-    pipeline = subprocess.Popen([sys.executable, "-c", script], env=environment, cwd=REPOSITORY)
-    wait_until(lambda: started.exists() and started.read_text())
-    sample = int(started.read_text())
-    worker = int(Path(f"/proc/{sample}/stat").read_text().rpartition(")")[2].split()[1])
-    pipeline.kill()
-    pipeline.wait()
-    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in (sample, worker)))
-    assert [name for name in os.listdir(tmp_path) if name.startswith("pva-sae-sandbox-")]
-    again = f"from common.execution import evaluate_code\nassert evaluate_code({GOOD!r}, {TESTS!r})"
-    subprocess.run([sys.executable, "-c", again], env=environment, cwd=REPOSITORY, check=True)
-    assert not [name for name in os.listdir(tmp_path) if name.startswith("pva-sae-sandbox-")]
-
-
-@pytest.mark.parametrize("flag", ["-O", "-OO"])
-def test_optimised_python_judges_the_same(flag: str) -> None:
-    script = f"""
-from common.execution import evaluate_code
-import sys
-ends = [evaluate_code(code, {TESTS!r} + ['x = f(1)\\nassert x == 2']).outcome for code in ({GOOD!r}, 'def f(x): return x')]
-sys.exit(0 if ends == ['passed', 'wrong_answer'] else 1)
-"""
-    environment = {**os.environ, "PYTHONOPTIMIZE": "2", "LANG": "C", "PYTHONHASHSEED": "7"}
-    subprocess.run([sys.executable, flag, "-c", script], cwd=REPOSITORY, env=environment, check=True)
-
-
-def only_worker(pool: EvaluationPool) -> int:
-    worker = pool._slots[0]._worker
-    assert worker is not None
-    return worker._process.pid
-
-
-def processes_with(words: str) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if words in (entry / "cmdline").read_text():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_until(condition, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-
-
-def test_temporary_directories_are_private() -> None:
-    with EvaluationPool(1) as running:
-        base = Path(only_worker_directory(running))
-        assert base.parent == Path(tempfile.gettempdir())
-        assert base.stat().st_mode & 0o077 == 0
-    assert not base.exists()
-
-
-def only_worker_directory(pool: EvaluationPool) -> str:
-    worker = pool._slots[0]._worker
-    assert worker is not None
-    return worker._directory

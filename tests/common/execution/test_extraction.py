@@ -166,7 +166,17 @@ def test_what_the_function_needs_is_kept_and_the_rest_is_not() -> None:
         import late
     """
     code = code_of(text)
-    for kept in ("import math, sys", "List", "LIMIT = 10", "table[1]", "sys.set", "numpy", "for i", "Node", "import cache"):
+    for kept in (
+        "import math, sys",
+        "List",
+        "LIMIT = 10",
+        "table[1]",
+        "sys.set",
+        "numpy",
+        "for i",
+        "Node",
+        "import cache",
+    ):
         assert kept in code, kept
     for dropped in ("UNUSED", "unused", "print", "late"):
         assert dropped not in code, dropped

@@ -54,7 +54,11 @@ class Reference(NamedTuple):
             "tests": ("\n", code, "\n\n" + "\n".join(self.tests) + f"\nprint({name}(1))\n"),
             "main block": ("\n", code, f'\n\nif __name__ == "__main__":\n    print({name}(1))\n'),
             "comments": ("\n", code, f"\n\n# Test cases\n\nprint({name}(3))\n{wrong}"),
-            "next problem": ("\n", code, "\n\nWrite a sum.\n\nassert add(1) == 1\n\n# Solution:\ndef add(a):\n    return a\n"),
+            "next problem": (
+                "\n",
+                code,
+                "\n\nWrite a sum.\n\nassert add(1) == 1\n\n# Solution:\ndef add(a):\n    return a\n",
+            ),
             "prompt": (f"{self.prompt}\n", code, f"\n\nassert {name}(1) == 2\n"),
         }
 

@@ -11,20 +11,22 @@ from common.execution.extraction import extract_code, solution_finished
 pytestmark = pytest.mark.unit
 
 LINES = [
-    "def f(x):", "def f(x): return x", "async def f(x):", "def g(x):", "def h(", "class A:", "class f(A):", "@wraps(f)",
-    "@cache", "import math", "from math import *", "from g import f, h", "from __future__ import annotations",
-    "    return g(x) + h(x)", "    return x", "\treturn A(x)", "  '''doc", "    \"\"\"doc", "'''", '"""', '"""f"""',
-    "    y = [1,", "2, 3]", ")", "]", "    y = (x", "    z = x \\", "  + 1", "g = lambda x: h", "f = lambda x: g(x)",
-    "f = g", "h = 3", "h[0] = f(1)", "h, g = 1, 2", "h += 1", "h.append(3)", "h = (", "h = '''", "print(f(3))",
-    'print("""', "assert f(1) == 2", "if __name__ == '__main__':", "if h:", "try:", "except E:", "else:", "    import g",
-    "for i in h:", "    h[i] = g", "# comment", "    # comment", "", "   ", "```", "```python", "   ```python",
-    "   def f(x):", "       return g", "   ```", "It isn't (so simple", "Write x = y for f.", "\\", "x = 'a\\", "def f(x",
-    "    return 'it\\'s'", "    return r'\\'", "    s = 'def f(x):'", "    global h", "\f", "\u00e9 = 1", "def \u00e9(x):",
+    "def f(x):", "def f(x): return x", "async def f(x):", "def g(x):", "def h(", "class A:", "class f(A):",
+    "@wraps(f)", "@cache", "import math", "from math import *", "from g import f, h",
+    "from __future__ import annotations", "    return g(x) + h(x)", "    return x", "\treturn A(x)", "  '''doc",
+    "    \"\"\"doc", "'''", '"""', '"""f"""', "    y = [1,", "2, 3]", ")", "]", "    y = (x", "    z = x \\",
+    "  + 1", "g = lambda x: h", "f = lambda x: g(x)", "f = g", "h = 3", "h[0] = f(1)", "h, g = 1, 2", "h += 1",
+    "h.append(3)", "h = (", "h = '''", "print(f(3))", 'print("""', "assert f(1) == 2", "if __name__ == '__main__':",
+    "if h:", "try:", "except E:", "else:", "    import g", "for i in h:", "    h[i] = g", "# comment",
+    "    # comment", "", "   ", "```", "```python", "   ```python", "   def f(x):", "       return g", "   ```",
+    "It isn't (so simple", "Write x = y for f.", "\\", "x = 'a\\", "def f(x", "    return 'it\\'s'",
+    "    return r'\\'", "    s = 'def f(x):'", "    global h", "\f", "\u00e9 = 1", "def \u00e9(x):",
     "    return \u00e9", "\x00", "pass", "return 1", "with h: pass", "import", "from", "def", "d", "\r", "    \r",
 ]  # fmt: skip
 
 fragments = st.lists(
-    st.one_of(st.sampled_from(LINES), st.text(alphabet="def(x):[]\"'\\\n\r\t #=@`ghreturn1,.", max_size=12)), max_size=14
+    st.one_of(st.sampled_from(LINES), st.text(alphabet="def(x):[]\"'\\\n\r\t #=@`ghreturn1,.", max_size=12)),
+    max_size=14,
 )
 texts = st.builds(
     lambda parts, ends: "".join(part + end for part, end in zip(parts, ends + ["\n"] * len(parts), strict=False)),

@@ -106,9 +106,7 @@ def test_an_own_type_is_marked_opaque_only_where_it_made_the_difference() -> Non
     assert not judged(report_of(["value", 7], ["value", ["l", 3]], good)).opaque
 
 
-@pytest.mark.parametrize(
-    ("status", "outcome"), [("timeout", "timeout"), ("died", "crashed")]
-)
+@pytest.mark.parametrize(("status", "outcome"), [("timeout", "timeout"), ("died", "crashed")])
 def test_a_child_without_a_verdict_failed_all_its_assertions(status: str, outcome: str) -> None:
     result = judged(report_of(["value", 2], ["value", ["l", 3]], ["held", True]), status=status)
     assert result.outcome == outcome
