@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,17 +41,7 @@ def generate_cell(
     sleep: Sleep = time.sleep,
 ) -> CellResult:
     """Generates every request of a cell; failed ones come back with a reason and no vector."""
-    started = time.monotonic()
-    try:
-        result = engine.generate(requests, temperature)
-    except (KeyboardInterrupt, Interrupted):
-        raise
-    except Exception as error:  # noqa: BLE001 - a failing problem is isolated and named, whatever it raises
-        torch_memory_cleanup()
-        if len(requests) > 1:
-            return _halved(engine, requests, temperature, max_retries, sleep, error)
-        return _alone(engine, requests, temperature, max_retries, sleep, error)
-    return _rows(result, requests, time.monotonic() - started, tries=1)
+    return _CellWork(engine, temperature, max_retries, sleep).generate(requests)
 
 
 def helps_to_retry(error: Exception) -> bool:
@@ -58,47 +49,51 @@ def helps_to_retry(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError | GenerationTimeout)
 
 
-def _halved(
-    engine: GenerationEngine,
-    requests: Sequence[Request],
-    temperature: float,
-    max_retries: int,
-    sleep: Sleep,
-    error: Exception,
-) -> CellResult:
-    middle = (len(requests) + 1) // 2
-    _log.warning("a batch of %d failed (%s); going on with %d", len(requests), reason(error), middle)
-    halves = [
-        generate_cell(engine, part, temperature, max_retries, sleep) for part in (requests[:middle], requests[middle:])
-    ]
-    vectors = {point: np.concatenate([half.vectors[point] for half in halves]) for point in engine.points}
-    return CellResult([row for half in halves for row in half.rows], vectors)
+@dataclass(frozen=True)
+class _CellWork:
+    """How a cell is generated, whatever part of it is at work."""
 
+    engine: GenerationEngine
+    temperature: float
+    max_retries: int
+    sleep: Sleep
 
-def _alone(
-    engine: GenerationEngine,
-    requests: Sequence[Request],
-    temperature: float,
-    max_retries: int,
-    sleep: Sleep,
-    error: Exception,
-) -> CellResult:
-    tries = 1
-    while helps_to_retry(error) and tries <= max_retries:
-        sleep(BACKOFF_SECONDS * 2 ** (tries - 1))
-        tries += 1
+    def generate(self, requests: Sequence[Request]) -> CellResult:
+        result = self._attempt(requests, tries=1)
+        if isinstance(result, CellResult):
+            return result
+        return self._halved(requests, result) if len(requests) > 1 else self._alone(requests, result)
+
+    def _attempt(self, requests: Sequence[Request], tries: int) -> CellResult | Exception:
+        """Returns the rows, or what went wrong; a request to stop is passed on."""
         started = time.monotonic()
         try:
-            result = engine.generate(requests, temperature)
-        except (KeyboardInterrupt, Interrupted):
+            result = self.engine.generate(requests, self.temperature)
+        except Interrupted:
             raise
-        except Exception as again:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - a failing problem is isolated and named, whatever it raises
             torch_memory_cleanup()
-            error = again
-        else:
-            return _rows(result, requests, time.monotonic() - started, tries)
-    _log.warning("a problem was given up after %d tries: %s", tries, reason(error))
-    return _excluded(engine, requests[0], reason(error), tries)
+            return error
+        return _rows(result, requests, time.monotonic() - started, tries)
+
+    def _halved(self, requests: Sequence[Request], error: Exception) -> CellResult:
+        middle = (len(requests) + 1) // 2
+        _log.warning("a batch of %d failed (%s); going on with %d", len(requests), reason(error), middle)
+        halves = [self.generate(part) for part in (requests[:middle], requests[middle:])]
+        vectors = {point: np.concatenate([half.vectors[point] for half in halves]) for point in self.engine.points}
+        return CellResult([row for half in halves for row in half.rows], vectors)
+
+    def _alone(self, requests: Sequence[Request], error: Exception) -> CellResult:
+        tries = 1
+        while helps_to_retry(error) and tries <= self.max_retries:
+            self.sleep(BACKOFF_SECONDS * 2 ** (tries - 1))
+            tries += 1
+            result = self._attempt(requests, tries)
+            if isinstance(result, CellResult):
+                return result
+            error = result
+        _log.warning("a problem was given up after %d tries: %s", tries, reason(error))
+        return _excluded(self.engine, requests[0], reason(error), tries)
 
 
 def reason(error: Exception) -> str:
