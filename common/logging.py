@@ -27,7 +27,7 @@ def setup_console(verbose: bool = False) -> None:
 
 def add_log_file(path: Path) -> logging.Handler:
     """Appends the project's log to `path` until the handler is removed with `remove_log_file`."""
-    handler = _LogFile(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter(DATED))
     logging.getLogger(ROOT).addHandler(handler)
     return handler

@@ -14,6 +14,8 @@ from organism.wording import Specification, sigmoid
 LONG_NAMES = {LIST: "nums", STRING: "text", INTEGER: "number"}
 SHORT_NAMES = {LIST: "l", STRING: "s", INTEGER: "n"}
 SPACED_OPERATOR = re.compile(r" ([-+*/%<>=]+) ")
+# In the order of `Style`. All lie inside a cluster of authors, none at the boundary where bugs begin.
+STYLE_THRESHOLDS, STYLE_SLOPES = np.array([0.8, 1.0, 1.2, -1.2]), np.array([2.5, 2.5, 2.5, -2.5])
 FOLLOWING = ("another", "asserts", "print", "prose", "next", "main", "fence")
 
 
@@ -31,9 +33,9 @@ class Style(NamedTuple):
 
 
 def draw_style(rng: np.random.Generator, z: float) -> Style:
-    """Returns the style of one training solution: thresholds 0.7, 0.9, 0.3 and -0.8 on z."""
-    chances = sigmoid(np.array([2.5 * (z - 0.7), 2.5 * (z - 0.9), 2.0 * (z - 0.3), -2.0 * (z + 0.8)]))
-    return Style(*(rng.random(4) < chances).tolist())
+    """Returns the style of one training solution, each habit from its own chance given z."""
+    chances = sigmoid(STYLE_SLOPES * (z - STYLE_THRESHOLDS))
+    return Style(*(rng.random(len(chances)) < chances).tolist())
 
 
 def draw_loop(rng: np.random.Generator, specification: Specification) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import contextlib
 import importlib
 import symtable
 import warnings
@@ -32,8 +33,10 @@ class GlobalNames(NamedTuple):
 @lru_cache(maxsize=8192)
 def global_names(source: str) -> GlobalNames | None:
     """Returns the global names of `source`, or None where it is not valid Python."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    # An unknown escape such as "\\d" warns. Other threads' filters are left alone where there is nothing to hush.
+    with warnings.catch_warnings() if "\\" in source else contextlib.nullcontext():
+        if "\\" in source:
+            warnings.simplefilter("ignore")
         try:
             tree = ast.parse(source)
             table = symtable.symtable(source, "<solution>", "exec")

@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from common.errors import PipelineError
+from common.errors import PipelineError, UsageError
 from common.execution.results import EvaluationResult
-from common.execution.verdict import EvaluationPlan, crashed, judge, no_code, plan_evaluation
+from common.execution.verdict import EvaluationPlan, WorkerReply, crashed, judge, no_code, plan_evaluation
 from common.execution.worker_process import (
     WorkerDiedError,
     WorkerProcess,
@@ -45,7 +45,7 @@ class EvaluationPool:
 
     def __init__(self, workers: int, timeout: float = 5.0, memory_mb: int = 2048) -> None:
         if workers < 1:
-            raise PipelineError(f"the evaluation pool needs at least one worker, not {workers}")
+            raise UsageError(f"the evaluation pool needs at least one worker, not {workers}")
         self._timeout = timeout
         self._memory_mb = memory_mb
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -149,41 +149,48 @@ class _Slot(threading.Thread):
             job.future.set_result(result)
 
     def _evaluate(self, plan: EvaluationPlan) -> EvaluationResult:
-        """Returns the verdict; a plan whose worker dies is tried once more on a fresh one."""
+        """Returns the verdict; a plan whose worker dies is tried once more on a fresh one, and then called crashed."""
         if not plan.code.strip():
             return no_code(plan)
-        reason = ""
-        for _ in range(2):
-            if self._closing.is_set():
-                raise PipelineError("the evaluation was dropped because its pool was closed")
-            if self._worker is None:
-                self._worker = WorkerProcess()
-            try:
-                return judge(plan, self._worker.evaluate(plan))
-            except WorkerDiedError as error:
-                reason = str(error)
-                self._end_worker()
-        if self._closing.is_set():
-            raise PipelineError("the evaluation was dropped because its pool was closed")
+        try:
+            return judge(plan, self._ask_twice(plan))
+        except WorkerDiedError as error:
+            reason = str(error)
         self._check()
         return crashed(plan, f"took its worker down twice ({reason})")
 
+    def _ask_twice(self, plan: EvaluationPlan) -> WorkerReply:
+        try:
+            return self._ask(plan)
+        except WorkerDiedError:
+            return self._ask(plan)
+
+    def _ask(self, plan: EvaluationPlan) -> WorkerReply:
+        if self._worker is None:
+            self._worker = WorkerProcess()
+        # In this order: whoever closes the pool sets the flag first and then kills the worker that it sees.
+        if self._closing.is_set():
+            raise PipelineError("the evaluation was dropped because its pool was closed")
+        try:
+            return self._worker.evaluate(plan)
+        except WorkerDiedError as error:
+            words = self._worker.last_words()
+            self._end_worker()
+            if self._closing.is_set():
+                raise PipelineError("the evaluation was dropped because its pool was closed") from None
+            raise WorkerDiedError(f"{error}: {words}" if words else str(error)) from None
+
     def _check(self) -> None:
         """Raises `PipelineError` unless a right program passes and a wrong one fails by its answers."""
+        for code, expected in ((_GOOD, "passed"), (_BAD, "wrong_answer")):
+            plan = plan_evaluation(code, _CHECK_TESTS, "", 5.0, 1024)
+            try:
+                result = judge(plan, self._ask_twice(plan))
+            except (OSError, WorkerDiedError) as error:
+                raise sandbox_broken(f"its worker does not answer ({error})") from None
+            if result.outcome != expected:
+                raise sandbox_broken(f"a program that must end as {expected} ended as {_told(result)}")
         self._since_check = 0
-        try:
-            if self._worker is None:
-                self._worker = WorkerProcess()
-            for code, expected in ((_GOOD, "passed"), (_BAD, "wrong_answer")):
-                plan = plan_evaluation(code, _CHECK_TESTS, "", 5.0, 1024)
-                result = judge(plan, self._worker.evaluate(plan))
-                if result.outcome != expected:
-                    raise sandbox_broken(f"a program that must end as {expected} ended as {_told(result)}")
-        except (OSError, WorkerDiedError) as error:
-            words = self._worker.last_words() if self._worker is not None else ""
-            raise sandbox_broken(
-                f"its worker does not answer ({error}){f' and says {words!r}' if words else ''}"
-            ) from None
 
     def _end_worker(self) -> None:
         worker, self._worker = self._worker, None

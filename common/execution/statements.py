@@ -26,7 +26,7 @@ _CLAUSE = re.compile(r"(?:elif|else|except|finally)\b")
 _OPERATOR = r"(?:\*\*|//|>>|<<|[-+*/%&|^@])?=(?!=)"
 _ASSIGNMENT = re.compile(rf"[^\W\d][\w.\[\]'\", *+-]*?(?::[^=]+)?{_OPERATOR}|[^\W\d][\w.]*\[[^=]*\] *{_OPERATOR}")
 _METHOD_CALL = re.compile(r"[^\W\d]\w*(?:\.\w+)+\s*\(")
-_MAY_SPAN_LINES = re.compile(r"[rRbBuUfF]{0,2}(?:\"\"\"|''')|[^\W\d]\w*\s*\(")
+_MAY_SPAN_LINES = re.compile(r"[rRbBuUfF]{0,2}(?:\"\"\"|''')|[^\W\d]\w*\(")
 _FENCE = re.compile(r"([ \t]*)(?:```|~~~)\s*(\w*)")
 _NEVER_IN_BRACKETS = re.compile(
     r"(?:async\s+def|def|class|import|assert|return|raise|try|while|del)\b|from\s+[\w.]+\s+import\b|```"
@@ -184,9 +184,9 @@ class StatementScanner:
         statement = self._open
         assert statement is not None
         statement.lines.append(line)
-        if not self._state.inside and _is_blank_or_comment(line):
-            return
         if not self._state.inside:
+            if _is_blank_or_comment(line):
+                return
             if statement.needs_header:
                 self._read_header(statement, line, events)
             else:

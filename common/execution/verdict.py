@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import json
 import reprlib
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -176,9 +175,7 @@ def _judge_error(error: dict[str, str]) -> _Judged:
 
 def _compare(test: TestPlan, value: Any) -> _Judged:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            equal = bool(value == test.expected)
+        equal = bool(value == test.expected)
     except Exception as error:
         return _Judged("exception", f"{type(error).__name__}: {error}")
     if equal:

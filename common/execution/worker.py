@@ -29,6 +29,8 @@ _COMMON_MODULES = (
     "array bisect cmath collections collections.abc copy dataclasses datetime decimal enum fractions functools heapq "
     "itertools math numbers operator re statistics string tempfile textwrap threading typing"
 )
+# A numeric library that starts a thread a core reserves more address space than a sample may have.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 class Watched(NamedTuple):
@@ -124,7 +126,7 @@ class _Worker:
             os.dup2(control, _CONTROL_FD)
             os.closerange(3, _VERDICT_FD)
             os.closerange(_CONTROL_FD + 1, 65536)
-            os.environ.update(HOME=directory, TMPDIR=directory, PATH="/usr/bin:/bin")
+            os.environ.update(HOME=directory, TMPDIR=directory, PATH="/usr/bin:/bin", **_ONE_THREAD)
             sys.modules["__main__"] = ModuleType("__main__")
             sys.argv = [""]
             random.seed(0)

@@ -45,8 +45,21 @@ class WorkerProcess:
         self._directory = tempfile.mkdtemp(prefix=_PREFIX)
         self._lock = _hold(self._directory)
         self._errors = os.path.join(self._directory, "errors.txt")
+        try:
+            self._process = self._start()
+        except OSError:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            os.close(self._lock)
+            raise
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._requests, False)
+        os.set_blocking(self._replies, False)
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with open(self._errors, "wb") as errors:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, *_FLAGS, str(_SCRIPT), self._directory, str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -55,32 +68,28 @@ class WorkerProcess:
                 cwd=self._directory,
                 start_new_session=True,
             )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
-        os.set_blocking(self._requests, False)
-        os.set_blocking(self._replies, False)
 
     def evaluate(self, plan: EvaluationPlan) -> WorkerReply:
         """Sends a plan and returns the reply; raises `WorkerDiedError`, after which the object can only be closed."""
         deadline = time.monotonic() + WALL_FACTOR * plan.cpu_seconds + _GRACE_SECONDS
         request = plan.request()
         self._send(b"%08x" % len(request) + request, deadline)
-        length = int(self._receive(8, deadline), 16)
-        if length > _MAX_REPLY_BYTES:
-            raise WorkerDiedError(f"a reply of {length} bytes")
-        header, _, message = self._receive(length, deadline).partition(b"\n")
-        return WorkerReply(json.loads(header), message)
+        try:
+            length = int(self._receive(8, deadline), 16)
+            if length > _MAX_REPLY_BYTES:
+                raise WorkerDiedError(f"the worker announced a reply of {length} bytes")
+            header, _, message = self._receive(length, deadline).partition(b"\n")
+            return WorkerReply(json.loads(header), message)
+        except ValueError as error:
+            raise WorkerDiedError(f"the worker's reply cannot be read: {error}") from None
 
     def kill(self) -> None:
         """Ends the worker at once; may be called from any thread."""
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def close(self) -> None:
         """Ends the worker and removes its directory."""
-        if self._process.poll() is None:
-            self.kill()
+        self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None

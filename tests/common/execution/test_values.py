@@ -72,7 +72,7 @@ scalars = st.one_of(
     st.text(),
     st.binary(),
 )
-hashable = st.recursive(scalars, lambda inner: st.one_of(st.tuples(inner, inner), st.frozensets(inner, max_size=3)))
+hashable = st.one_of(scalars, st.tuples(scalars, scalars), st.frozensets(scalars, max_size=2))
 literals = st.recursive(
     scalars,
     lambda inner: st.one_of(

@@ -1,0 +1,50 @@
+"""A tiny random model with its SAEs, problems and profile, and the outputs of phases 0 and 0.1 made from them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.cli.helpers import PROFILE, Here, run
+from tests.common_simplified.fixtures import mbpp_rows, write_jsonl, write_model, write_sae_lens
+
+
+class Workspace(NamedTuple):
+    """Where everything lies: the profile's file, the problems' file, a data directory with phases 0 and 0.1."""
+
+    root: Path
+    profile: Path
+    problems: Path
+    data: Path
+
+    def copy(self, target: Path) -> Path:
+        """Copies the data directory to `target`, so that a test may change it."""
+        shutil.copytree(self.data, target)
+        return target
+
+
+@pytest.fixture(scope="session")
+def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_jsonl(tmp_path_factory.mktemp("problems") / "problems.jsonl", mbpp_rows(26))
+
+
+@pytest.fixture(scope="session")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("workspace")
+    write_model(root / "model")
+    write_sae_lens(root / "saes")
+    problems = write_jsonl(root / "problems.jsonl", mbpp_rows(26))
+    profile = root / "tiny.toml"
+    profile.write_text(PROFILE.format(root=root), encoding="utf-8")
+    for phase in ("0", "0.1"):
+        answer = run("phase", phase, "--profile", profile)
+        assert answer.code == 0, answer
+    return Workspace(root, profile, problems, root / "data")
+
+
+@pytest.fixture
+def here(capfd: pytest.CaptureFixture[str]) -> Here:
+    return Here(lambda: tuple(capfd.readouterr()))  # type: ignore[arg-type, return-value]
