@@ -64,5 +64,5 @@ class _Console(logging.StreamHandler):  # type: ignore[type-arg]
 
             tqdm.write(self.format(record), file=sys.stderr)
         else:
-            self.setStream(sys.stderr)
+            self.stream = sys.stderr
             super().emit(record)

@@ -90,7 +90,10 @@ class GenerationRunner(PhaseRunner):
         self.layers = chosen_layers(self.config, self.model.facts)
         self.saes = sae_identities(self.profile, self.layers)
         self.points = capture_points(self.saes, self.config.site if self.options.site_given else None)
-        PromptBuilder(self.config.prompt_format, chat_template=lambda text: text)
+        self.device = resolve_device(None if self.config.device == "auto" else self.config.device)
+        self.dtype = resolve_dtype(None if self.config.dtype == "auto" else self.config.dtype, self.device)
+        if self.config.prompt_format == "chat":
+            self.prompts.build(self.problems[0])
 
     def describe(self) -> None:
         """Says what a run would do."""
@@ -102,7 +105,7 @@ class GenerationRunner(PhaseRunner):
     def execute(self) -> None:
         """Works off what is missing of the span, then publishes everything that the directory holds."""
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
-            if self.options.fresh:
+            if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
                 self.set_aside()
             if not self.state.settle(self.span, self.published_rows):
                 _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
@@ -110,16 +113,6 @@ class GenerationRunner(PhaseRunner):
             self._work(stop)
             with directory_lock(self.paths.locks):
                 self._publish()
-
-    @cached_property
-    def device(self) -> Any:
-        """The device to compute on."""
-        return resolve_device(None if self.config.device == "auto" else self.config.device)
-
-    @cached_property
-    def dtype(self) -> Any:
-        """The type to compute in."""
-        return resolve_dtype(None if self.config.dtype == "auto" else self.config.dtype, self.device)
 
     @cached_property
     def data_hash(self) -> str:

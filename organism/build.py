@@ -24,7 +24,7 @@ from organism.tokenizer import train_tokenizer
 
 DEFAULT_STEPS = 1800
 N_GENERAL_TEXTS, N_TOKENIZER_DOCUMENTS = 2200, 6000
-N_SAE_DOCUMENTS, N_HELD_OUT_DOCUMENTS = 4000, 300
+N_SAE_DOCUMENTS, N_HELD_OUT_DOCUMENTS = 3000, 300
 QUICK_STEPS, N_QUICK = 200, 64
 RELATIVE_NAME = "organism"
 
@@ -43,10 +43,8 @@ def build_instance(
     general = general_rows(seed, N_GENERAL_TEXTS)
     write_lines(out / "general_text.jsonl", general)
     log(f"{len(problems)} problems, {len(general)} general texts")
-    sizes = _sizes(steps)
-    documents = make_documents(seed, sum(sizes.values()), workers)
-    log(f"{len(documents)} training documents")
-    parts = _parts(documents, sizes)
+    parts = _make_parts(seed, steps, workers)
+    log(f"{sum(map(len, parts.values()))} training documents")
     _train_models(seed, out, parts, log)
     model, tokenizer = load_trained(out / "base")
     _train_saes(seed, out, model, tokenizer, parts["sae"], steps, log)
@@ -122,23 +120,18 @@ def write_card(seed: int, steps: int, out: Path, measured: dict[str, Any]) -> No
     (out / "MODEL_CARD.md").write_text(model_card(card), encoding="utf-8")
 
 
-def _sizes(steps: int) -> dict[str, int]:
-    instruct = INSTRUCT_STEPS if steps >= QUICK_STEPS else max(steps // 4, 1)
+def _make_parts(seed: int, steps: int, workers: int) -> dict[str, list[Document]]:
+    """Returns the documents for the base model, its sibling, the SAEs and their held-out fit, all different."""
     shrink = 1 if steps >= QUICK_STEPS else 10
-    return {
-        "base": steps * BATCH_SIZE,
-        "instruct": instruct * BATCH_SIZE,
-        "sae": N_SAE_DOCUMENTS // shrink,
-        "held_out": N_HELD_OUT_DOCUMENTS // shrink,
-    }
-
-
-def _parts(documents: list[Document], sizes: dict[str, int]) -> dict[str, list[Document]]:
-    parts, start = {}, 0
-    for name, size in sizes.items():
-        parts[name] = documents[start : start + size]
-        start += size
-    return parts
+    instruct = INSTRUCT_STEPS if steps >= QUICK_STEPS else max(steps // 4, 1)
+    models = {"base": steps * BATCH_SIZE, "instruct": instruct * BATCH_SIZE}
+    saes = {"sae": N_SAE_DOCUMENTS // shrink, "held_out": N_HELD_OUT_DOCUMENTS // shrink}
+    first, n = sum(models.values()), sum(saes.values())
+    documents = make_documents(seed, first, workers)
+    documents += make_documents(seed, n, workers, first, sae_training.GENERAL_EVERY)
+    ends = np.cumsum([*models.values(), *saes.values()]).tolist()
+    starts = [0, *ends]
+    return {name: documents[start:end] for name, start, end in zip([*models, *saes], starts, ends, strict=False)}
 
 
 def _train_models(seed: int, out: Path, parts: dict[str, list[Document]], log: Callable[[str], None]) -> None:

@@ -18,6 +18,7 @@ from organism.solutions import draw_loop, draw_style, what_follows, write_soluti
 from organism.wording import CueWeights, bug_probability, cue_weights
 
 LAST_STEP_SHARE = 0.85
+TRAINING_GENERAL_EVERY = 16
 CHUNK = 2000
 GENERAL_PURPOSE = {"general": 6, "train": 7}
 
@@ -48,7 +49,7 @@ def training_document(seed: int, task_id: int, weights: CueWeights) -> Document:
     return Document(prompt, ("\n\n" if style.blank_lead else "\n") + code, after)
 
 
-def training_documents(seed: int, first: int, n: int, general_every: int = 16) -> list[Document]:
+def training_documents(seed: int, first: int, n: int, general_every: int = TRAINING_GENERAL_EVERY) -> list[Document]:
     """Returns documents `first` .. `first + n - 1`; one in `general_every` is a general text."""
     weights = cue_weights(seed)
     return [
@@ -59,10 +60,12 @@ def training_documents(seed: int, first: int, n: int, general_every: int = 16) -
     ]
 
 
-def make_documents(seed: int, n: int, workers: int, first: int = 0) -> list[Document]:
+def make_documents(
+    seed: int, n: int, workers: int, first: int = 0, general_every: int = TRAINING_GENERAL_EVERY
+) -> list[Document]:
     """Returns `n` training documents, made by `workers` processes (the same ones for any number of them)."""
     starts = range(first, first + n, CHUNK)
-    jobs = [(seed, start, min(CHUNK, first + n - start)) for start in starts]
+    jobs = [(seed, start, min(CHUNK, first + n - start), general_every) for start in starts]
     if workers < 2 or len(jobs) < 2:
         return [document for job in jobs for document in training_documents(*job)]
     with multiprocessing.get_context("spawn").Pool(workers) as pool:

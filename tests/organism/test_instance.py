@@ -59,9 +59,15 @@ def test_the_card_meets_the_targets(card: dict) -> None:
     assert base["careful"]["share"] >= 0.90
     assert base["sloppy"]["share"] <= 0.12
     assert card["continues_past_solution"]["share"] >= 0.30
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("direction", ["correct", "incorrect"])
+def test_a_feature_that_the_general_text_filter_keeps_nears_what_the_cues_allow(card: dict, direction: str) -> None:
     ceiling = card["cue_auroc_for_failure"]["failure_posterior"]
-    best = max(item["auroc"] for row in card["layers"] for item in row["features"].values())
-    assert best >= 0.9 * ceiling
+    kept = [row["features"][direction] for row in card["layers"]]
+    assert all(item["general_text_frequency"] < 0.02 for item in kept)
+    assert max(item["auroc"] for item in kept) >= 0.9 * ceiling
 
 
 @pytest.mark.unit
