@@ -57,6 +57,13 @@ def layer_list(value: Any) -> str | None:
     return None
 
 
+def temperatures(value: Any) -> str | None:
+    """Refuses temperatures below 0, repeated ones, and lists without 0."""
+    if 0.0 not in value or min(value) < 0 or len(set(value)) != len(value):
+        return "must be distinct temperatures from 0, with 0 among them"
+    return None
+
+
 @dataclass(frozen=True)
 class Config:
     """Every setting of the pipeline, with its default."""
@@ -111,9 +118,22 @@ class Config:
         ),
     )
     phase1_0_output_dir: str | None = _setting(None, "directory of phase 1.0; default: under data_dir")
+    phase2_2_output_dir: str | None = _setting(None, "directory of phase 2.2; default: under data_dir")
+    phase2_2_texts: int = _setting(10_000, "general texts that are read, one token each", at_least(1))
+    phase2_2_max_tokens: int = _setting(128, "tokens of a general text that are read", at_least(2))
     phase2_5_output_dir: str | None = _setting(None, "directory of phase 2.5; default: under data_dir")
     phase2_5_top_k: int = _setting(20, "features kept a class", between(1, 10_000))
     phase2_5_permutations: int = _setting(1000, "label shuffles of the permutation null", between(19, 1_000_000))
+    phase2_10_output_dir: str | None = _setting(None, "directory of phase 2.10; default: under data_dir")
+    phase2_10_top_k: int = _setting(20, "features kept a class", between(1, 10_000))
+    phase2_10_permutations: int = _setting(1000, "label shuffles of the permutation null", between(19, 1_000_000))
+    phase3_5_output_dir: str | None = _setting(None, "directory of phase 3.5; default: under data_dir")
+    phase3_5_temperatures: tuple[float, ...] = _setting(
+        (0.0, 0.3, 0.6, 0.9, 1.2), "temperatures, 0 among them: its run captures", temperatures
+    )
+    phase3_5_samples: int = _setting(5, "samples of a problem at each temperature above 0", between(1, 1000))
+    capture_layers: str = _setting("best", "layers that phases 3.5, 3.6 capture: best, all", one_of("best", "all"))
+    phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir")
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -66,16 +66,56 @@ PHASES: tuple[PhaseSpec, ...] = (
         sliceable=True,
     ),
     PhaseSpec(
+        id="2.2",
+        name="general-text frequencies",
+        runner="phase2_2.general_text_runner:GeneralTextRunner",
+        reads=(),
+        writes=("feature_frequencies.npz",),
+        needs="model",
+        sliceable=True,
+    ),
+    PhaseSpec(
         id="2.5",
         name="separation-score features",
         runner="phase2_5.separation_analyzer:SeparationAnalyzer",
         reads=("1.0",),
+        optional_reads=("2.2",),
         writes=("top_20_features.json", "feature_scores.parquet", "sae_analysis_results.json"),
         needs="cpu",
     ),
+    PhaseSpec(
+        id="2.10",
+        name="t-statistic features",
+        runner="phase2_10.t_statistic_selector:TStatisticSelector",
+        reads=("1.0",),
+        optional_reads=("2.2",),
+        writes=("top_20_features.json", "feature_scores.parquet", "sae_analysis_results.json"),
+        needs="cpu",
+    ),
+    PhaseSpec(
+        id="3.5",
+        name="temperature robustness",
+        runner="phase3_5.temperature_runner:TemperatureRobustnessRunner",
+        reads=("0.1", "2.5"),
+        optional_reads=("2.10",),
+        writes=("dataset_temp_<T>.parquet", "activations/task_activations/"),
+        needs="model",
+        split="validation",
+        sliceable=True,
+    ),
+    PhaseSpec(
+        id="3.6",
+        name="hyperparameter split",
+        runner="phase3_6.hyperparameter_runner:HyperparameterDataRunner",
+        reads=("0.1", "3.5"),
+        writes=("dataset_hyperparams_temp_0_0.parquet", "activations/task_activations/"),
+        needs="model",
+        split="hyperparams",
+        sliceable=True,
+    ),
 )
 
-OLDER_NUMBERS = {"1": "1.0", "2": "2.5"}
+OLDER_NUMBERS = {"1": "1.0", "1.2": "3.5", "2": "2.5"}
 
 
 def phase_ids() -> list[str]:

@@ -26,7 +26,8 @@ class SaeSource:
 
     `release` is a name in SAELens's registry, a Hugging Face repository, or a local directory (set `local = true`).
     `id_pattern` gives each layer's id or folder with `{layer}` in it. `format` says what lies there: `sae_lens`
-    (`cfg.json` and `sae_weights.safetensors`), `gemma_scope` (`params.npz`) or `llama_scope` (LlamaScope's own). `revision` pins the hub's commit.
+    (`cfg.json` and `sae_weights.safetensors`), `gemma_scope` (`params.npz`) or `llama_scope` (LlamaScope's own).
+    `revision` pins the hub's commit.
     """
 
     release: str

@@ -22,10 +22,10 @@ DEFAULT_SITE = "resid_post"
 class ActivationExtractor:
     """Captures the residual stream at several points of one forward pass.
 
-    `layers` are block numbers (read at `site`) or `HookPoint`s. With `all_positions` false the last position is kept,
-    shape (batch, d_model), which is the last prompt token of a left-padded batch; else every position, shape
-    (batch, position, d_model). Values are float32. Use it as a context manager, or call `setup_hooks`, run the model,
-    `get_activations`, `remove_hooks`.
+    `layers` are block numbers (read at `site`) or `HookPoint`s. By default the last position is kept, shape
+    (batch, d_model), which is the last prompt token of a left-padded batch; with `positions` (batch,) that one of each
+    row; with `all_positions` every position, shape (batch, position, d_model). Values are float32. Use it as a context
+    manager, or call `setup_hooks`, run the model, `get_activations`, `remove_hooks`.
     """
 
     def __init__(
@@ -35,10 +35,12 @@ class ActivationExtractor:
         *,
         site: str = DEFAULT_SITE,
         all_positions: bool = False,
+        positions: torch.Tensor | None = None,
     ) -> None:
         self.model = model
         self.points = [item if isinstance(item, HookPoint) else HookPoint(item, site) for item in layers]
         self.all_positions = all_positions
+        self.positions = positions
         self._captured: dict[HookPoint, torch.Tensor] = {}
         self._handles: list[Any] = []
 
@@ -71,13 +73,19 @@ class ActivationExtractor:
     ) -> None:
         self.remove_hooks()
 
+    def _kept(self, stream: torch.Tensor) -> torch.Tensor:
+        if self.all_positions:
+            return stream
+        if self.positions is None:
+            return stream[:, -1]
+        return stream[torch.arange(len(stream), device=stream.device), self.positions.to(stream.device)]
+
     def _reader(self, point: HookPoint) -> Any:
         def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ARG001
             if point in self._captured:
                 return
             stream = args[0] if args else kwargs["hidden_states"]
             assert isinstance(stream, torch.Tensor) and stream.ndim == 3, f"{point}: {type(stream).__name__}"
-            kept = stream if self.all_positions else stream[:, -1]
-            self._captured[point] = kept.detach().to(torch.float32, copy=True)
+            self._captured[point] = self._kept(stream).detach().to(torch.float32, copy=True)
 
         return read

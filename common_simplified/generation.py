@@ -1,9 +1,9 @@
 """The one generation engine: a batch of prompts in; new text, stop reasons and captured residual vectors out.
 
 The residual stream is captured during the prefill, at the last prompt token of every asked point; decoding captures
-nothing. Rows stop when their solution is finished and are dropped from the batch as they do. In float32 a row's tokens
-do not depend on the batch it is in. Gemma-2 runs with eager attention, which knows its soft-cap; left-padded rows get
-explicit position ids.
+nothing. Several samples of one prompt share its prefill. Rows stop when their solution is finished and are dropped from
+the batch as they do. In float32 a row's tokens do not depend on the batch it is in. Gemma-2 runs with eager attention,
+which knows its soft-cap; left-padded rows get explicit position ids.
 """
 
 from __future__ import annotations
@@ -95,13 +95,19 @@ class GenerationEngine:
         out-of-memory error, or whatever `check_stop` raises between two steps.
         """
         started = time.monotonic()
-        encoded = self.encode([request.prompt for request in requests])
+        prompts = list(dict.fromkeys(request.prompt for request in requests))
+        encoded = self.encode(prompts)
         rows = [self._new_row(index, request, temperature) for index, request in enumerate(requests)]
         extractor = ActivationExtractor(self.model, self.points)
-        state = _DecodingState.begin(encoded["input_ids"], encoded["attention_mask"])
+        state = _DecodingState(encoded["input_ids"], encoded["attention_mask"])
         with extractor:
             logits = state.forward(self.model)
         captured = extractor.get_activations() if self.points else {}
+        owners = [prompts.index(request.prompt) for request in requests]
+        if len(prompts) < len(requests):  # samples of one prompt share its prefill
+            state.keep(owners)
+            logits = logits[owners]
+            captured = {point: vectors[owners] for point, vectors in captured.items()}
         live = rows
         for step in range(self.max_new_tokens):
             self._check(started)
@@ -114,7 +120,7 @@ class GenerationEngine:
                 tokens, live = tokens[kept], [live[place] for place in kept]
             logits = state.forward(self.model, tokens)
         lengths = encoded["attention_mask"].sum(dim=1).tolist()
-        return BatchResult([self._result(row, lengths[row.index]) for row in rows], captured)
+        return BatchResult([self._result(row, lengths[owners[row.index]]) for row in rows], captured)
 
     def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Returns left-padded token ids and mask on the model's device, each row with exactly one BOS."""
@@ -163,10 +169,6 @@ class _DecodingState:
         self.mask = mask
         self.cache: DynamicCache | None = None
 
-    @classmethod
-    def begin(cls, input_ids: torch.Tensor, mask: torch.Tensor) -> _DecodingState:
-        return cls(input_ids, mask)
-
     def forward(self, model: Any, tokens: torch.Tensor | None = None) -> torch.Tensor:
         """Runs the prefill, or one step with `tokens` (batch,); returns logits of the last position, float32."""
         if self.cache is None:
@@ -188,7 +190,7 @@ class _DecodingState:
         return output.logits[:, -1].float()
 
     def keep(self, rows: list[int]) -> None:
-        """Drops every row but `rows`."""
+        """Goes on with `rows`, in that order: some are dropped, or one is continued several times."""
         assert self.cache is not None
         chosen = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(chosen)

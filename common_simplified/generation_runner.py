@@ -8,76 +8,75 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from collections import Counter
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from common.config import Config
-from common.errors import Interrupted, PipelineError
+from common.errors import Interrupted
 from common.execution import EvaluationPool
 from common.logging import get_logger
-from common.model_location import ModelIdentity, chosen_layers, identify_model
+from common.model_facts import ModelFacts
+from common.model_location import chosen_layers
 from common.problems import Problem
 from common.progress import Progress
 from common.prompt_utils import PromptBuilder
 from common.runs import labelling
 from common.runs.artifacts import split_file
-from common.runs.discovery import run_command
-from common.runs.files import canonical_json, write_json
+from common.runs.files import canonical_json
 from common.runs.interruption import StopRequest, polite_stop
-from common.runs.locks import directory_lock, span_lock
+from common.runs.locks import EVERYTHING, directory_lock, span_lock
 from common.runs.metadata import Extent, OutputFile
 from common.runs.phase_runner import PhaseRunner
-from common.runs.publishing import Snapshots, remove_segments, write_exclusions
-from common.runs.slices import Span, covered, missing_cells, requested_span
+from common.runs.publishing import Snapshots, remove_segments, remove_stale_activations, write_exclusions
+from common.runs.slices import covered, missing_cells, requested_span
 from common.runs.tables import PROBLEM_SCHEMA, problem_table, problems_of
-from common_simplified.capture_points import capture_points, describe_saes, sae_identities
 from common_simplified.generation import GenerationEngine
+from common_simplified.generation_files import ArmTables, GenerationFiles, WrittenFiles
+from common_simplified.generation_report import arm_summary, evaluation_pool, excluded_tasks, report
 from common_simplified.generation_state import GenerationState
-from common_simplified.generation_work import Arm, ArmWorker, Stores, labelled_tables
-from common_simplified.model_loader import (
-    LoadedModel,
-    chat_template,
-    load_model_and_tokenizer,
-    resolve_device,
-    resolve_dtype,
-)
+from common_simplified.generation_work import Arm, ArmWorker, labelled_tables
+from common_simplified.model_loader import LoadedModel, chat_template
+from common_simplified.model_setup import set_up_model
+from common_simplified.sites import HookPoint
 from common_simplified.stopping import STOP_VERSION
 
 _log = get_logger(__name__)
 STEP_VERSION = 1
-EVERYTHING = Span(0, 999_999_999)
-
-
-class ArmTables(NamedTuple):
-    """What an arm has: generated rows with their vectors, and tested rows, both in order of position."""
-
-    generated: pa.Table
-    evaluated: pa.Table
 
 
 class GenerationRunner(PhaseRunner):
-    """Generates, labels, stores and publishes a split."""
+    """Generates, labels, stores and publishes a split; a phase declares what, and names its files."""
 
     split: ClassVar[str]
     role: ClassVar[str] = "base"
 
     @abstractmethod
     def arms(self) -> list[Arm]:
-        """Returns the ways in which every problem is generated."""
+        """Returns the ways in which every problem is generated; the first one captures."""
 
     @abstractmethod
-    def write_files(self, tables: dict[str, ArmTables]) -> tuple[list[OutputFile], dict[str, Any]]:
-        """Writes the phase's files from every arm's rows; returns their entries and what the record adds."""
+    def dataset_name(self, arm: Arm) -> str:
+        """Returns the name of an arm's data set."""
 
     @abstractmethod
-    def published_rows(self, arm: Arm) -> pa.Table:
-        """Reads an arm's generated rows with their vectors back from the published files."""
+    def activation_name(self, row: Mapping[str, Any], layer: int) -> str:
+        """Returns the name of a row's activation file; `row` has the row's keys and `passed`."""
+
+    def find_inputs(self) -> None:
+        """Finds what the phase reads besides its split (nothing by default)."""
+
+    def capture_layers(self, facts: ModelFacts) -> list[int]:
+        """Returns the layers whose stream is captured, by default every one that the configuration asks for."""
+        return chosen_layers(self.config, facts)
 
     def extra_work(self, stop: StopRequest) -> None:
         """Does what a phase does besides generating (nothing by default)."""
+
+    def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:  # noqa: ARG002
+        """Writes what a phase publishes besides data sets and activations; returns entries and record details."""
+        return [], {}
 
     def prepare(self) -> None:
         """Finds the split, the model's and the SAEs' files, and what is asked for; loads no weights."""
@@ -86,12 +85,10 @@ class GenerationRunner(PhaseRunner):
         self.span = requested_span(self.options.start, self.options.end, len(self.problems))
         if self.options.end is not None and self.options.end >= len(self.problems):
             _log.info("--end %d is past the split: working to %d, its last position", self.options.end, self.span.end)
-        self.model: ModelIdentity = identify_model(self.config, self.profile)
-        self.layers = chosen_layers(self.config, self.model.facts)
-        self.saes = sae_identities(self.profile, self.layers)
-        self.points = capture_points(self.saes, self.config.site if self.options.site_given else None)
-        self.device = resolve_device(None if self.config.device == "auto" else self.config.device)
-        self.dtype = resolve_dtype(None if self.config.dtype == "auto" else self.config.dtype, self.device)
+        self.find_inputs()
+        self.setup = set_up_model(
+            self.config, self.profile, self.role, self.capture_layers, site_given=self.options.site_given
+        )
         if self.config.prompt_format == "chat":
             self.prompts.build(self.problems[0])
 
@@ -99,7 +96,15 @@ class GenerationRunner(PhaseRunner):
         """Says what a run would do."""
         _log.info(
             "phase %s would generate %d problems (positions %d to %d of %s) with %s, capture %d layers, write to %s",
-            *(self.phase, len(self.span), *self.span, self.split, self.model.name, len(self.points), self.paths.root),
+            *(
+                self.phase,
+                len(self.span),
+                *self.span,
+                self.split,
+                self.setup.model.name,
+                len(self.setup.points),
+                self.paths.root,
+            ),
         )
 
     def execute(self) -> None:
@@ -107,12 +112,16 @@ class GenerationRunner(PhaseRunner):
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
             if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
                 self.set_aside()
-            if not self.state.settle(self.span, self.published_rows):
+            if not self.state.settle(self.span, self._published_rows):
                 _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
                 return
             self._work(stop)
             with directory_lock(self.paths.locks):
                 self._publish()
+
+    def points_of(self, arm: Arm) -> dict[int, HookPoint]:
+        """Returns what an arm captures: the last prompt token does not depend on the temperature, so once is enough."""
+        return self.setup.points if arm == self.arms()[0] else {}
 
     @cached_property
     def data_hash(self) -> str:
@@ -129,17 +138,18 @@ class GenerationRunner(PhaseRunner):
             self.paths, self.arms(), generation, evaluation, len(self.problems), self.config.batch_size
         )
 
+    @cached_property
+    def files(self) -> GenerationFiles:
+        """What is published, and how it is read back."""
+        return GenerationFiles(self.paths, self.problems, self.dataset_name, self.activation_name)
+
     def generation_fingerprint(self, arm: Arm) -> dict[str, Any]:
         """Returns what changes generated text and captured vectors."""
         return {
-            "model": self.model.fingerprint(),
-            "role": self.role,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "device_type": self.device.type,
+            **self.setup.fingerprint(self.points_of(arm)),
             "batch_size": self.config.batch_size,
             "data": self.data_hash,
             "prompt_format": self.config.prompt_format,
-            "points": {str(layer): str(point) for layer, point in self.points.items()},
             "temperature": arm.temperature,
             "samples": arm.samples,
             "seed": self.config.seed if arm.temperature > 0 else None,
@@ -148,18 +158,11 @@ class GenerationRunner(PhaseRunner):
             "step_version": STEP_VERSION,
         }
 
-    def stores(self, arm: Arm) -> Stores:
-        """Returns both stages of an arm."""
-        return self.state.stores(arm)
-
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, loaded when it is first needed."""
-        _log.info("loading %s (%s, %s)", self.model.name, self.device, str(self.dtype).removeprefix("torch."))
         with self.timed("loading"):
-            return load_model_and_tokenizer(
-                self.model.location, self.device, self.dtype, revision=self.config.model_revision
-            )
+            return self.setup.load()
 
     @cached_property
     def prompts(self) -> PromptBuilder:
@@ -167,156 +170,77 @@ class GenerationRunner(PhaseRunner):
         wants_chat = self.config.prompt_format == "chat"
         return PromptBuilder(self.config.prompt_format, chat_template(self.loaded.tokenizer) if wants_chat else None)
 
+    def prompt_of(self, problem: Problem) -> str:
+        """Returns a problem's prompt."""
+        return self.prompts.build(problem)
+
+    def _published_rows(self, arm: Arm) -> pa.Table:
+        return self.files.read(arm, list(self.points_of(arm)), self.setup.model.facts.d_model)
+
     def _work(self, stop: StopRequest) -> None:
-        self._note_unfinished()
+        self.note_unfinished(len(self.problems), self.state.done(), self.span)
         try:
-            for arm in self.arms():
-                if not stop.requested:
-                    self._work_arm(arm, stop)
+            with evaluation_pool(self.config) as pool:
+                for arm in self.arms():
+                    if not stop.requested:
+                        self._work_arm(arm, pool, stop)
             if not stop.requested:
                 self.extra_work(stop)
         except Interrupted:
             stop.signal = stop.signal or 0
         if stop.requested and self.state.is_left(self.span):
-            self._note_unfinished()
-            raise Interrupted(
-                f"stopped with {self.state.done()} of {len(self.problems)} problems done; to go on: "
-                f"{run_command(self.config, self.phase)}{self._slice_words()}"
-            )
+            raise self.stopped(len(self.problems), self.state.done(), self.span, "problems")
 
-    def _work_arm(self, arm: Arm, stop: StopRequest) -> None:
-        stores = self.stores(arm)
+    def _work_arm(self, arm: Arm, pool: EvaluationPool, stop: StopRequest) -> None:
+        stores = self.state.stores(arm)
         cells = missing_cells(self.span, stores.generation.spans(), self.config.batch_size)
         if not cells and not stores.unlabelled():
             return
-        left = sum(len(cell) for cell in cells)
-        engine: list[GenerationEngine] = []
-        if cells:
-            engine.append(self._engine(stop))
+        engine = self._engine(arm, stop) if cells else None
+        snapshots = Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
+        worker = ArmWorker(
+            *(self.config, self.problems, arm, stores, self.points_of(arm), engine, pool, self.prompt_of),
+            snapshots if arm == self.arms()[0] else None,
+        )
         name = f"phase {self.phase}" if len(self.arms()) == 1 else f"phase {self.phase} {arm.name}"
-        with (
-            Progress(name, len(self.span), len(self.span) - left) as progress,
-            _pool(self.config) as pool,
-            self.timed("generation and evaluation"),
-        ):
-            snapshots = Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
-            worker = ArmWorker(
-                *(
-                    self.config,
-                    self.problems,
-                    arm,
-                    stores,
-                    self.points,
-                    lambda: engine[0],
-                    pool,
-                    self.prompt_of,
-                    snapshots,
-                )
-            )
+        done = len(self.span) - sum(len(cell) for cell in cells)
+        with Progress(name, len(self.span), done) as progress, self.timed("generation and evaluation"):
             worker.run(self.span, stop, progress)
         _log.info("%s", progress.line())
 
-    def prompt_of(self, problem: Problem) -> str:
-        """Returns a problem's prompt."""
-        return self.prompts.build(problem)
-
-    def _engine(self, stop: StopRequest) -> GenerationEngine:
+    def _engine(self, arm: Arm, stop: StopRequest) -> GenerationEngine:
         return GenerationEngine(
             self.loaded,
             max_new_tokens=self.config.max_new_tokens,
-            points=list(dict.fromkeys(self.points.values())),
+            points=list(dict.fromkeys(self.points_of(arm).values())),
             timeout_seconds=self.config.generation_timeout_seconds,
             check_stop=stop.check,
         )
 
-    def _slice_words(self) -> str:
-        words = "" if self.options.start is None else f" --start {self.options.start}"
-        return words if self.options.end is None else f"{words} --end {self.options.end}"
-
-    def _note_unfinished(self) -> None:
-        write_json(
-            self.paths.partial,
-            {
-                "phase": self.phase,
-                "expected": len(self.problems),
-                "done": self.state.done(),
-                "span": list(self.span),
-                "to_go_on": run_command(self.config, self.phase) + self._slice_words(),
-            },
-        )
-
     def _publish(self) -> None:
-        tables = {arm.name: ArmTables(*labelled_tables(self.stores(arm))) for arm in self.arms()}
+        tables = {arm.name: ArmTables(*labelled_tables(self.state.stores(arm))) for arm in self.arms()}
         with self.timed("publishing"):
-            outputs, details = self.write_files(tables)
-        generated = pa.concat_tables([item.generated for item in tables.values()])
-        exclusions = write_exclusions(self.paths, generated, len(self.problems))
-        excluded = len(set(_excluded_tasks(generated)))
+            written = self.files.write(self.arms(), tables)
+            outputs, details = self.extra_files(written)
+        exclusions = write_exclusions(self.paths, [item.generated for item in tables.values()], len(self.problems))
         spans = self.state.done_spans()
+        excluded = len(excluded_tasks(tables))
         extent = Extent(len(self.problems), covered(spans), excluded, tuple(spans), self.inputs_complete)
-        everything = [*outputs, *([exclusions] if exclusions else [])]
+        everything = [*written.outputs, *outputs, *([exclusions] if exclusions else [])]
         self.publish(extent, everything, {**self._details(tables), **details})
+        remove_stale_activations(self.paths, written.activations)
         if extent.done == extent.expected:
             remove_segments(self.paths)
         self.paths.partial.unlink(missing_ok=True)
-        self._report(extent, tables)
+        report(self.phase, extent, tables, self.config, self.paths)
 
     def _details(self, tables: dict[str, ArmTables]) -> dict[str, Any]:
         return {
-            "model": {
-                **{"name": self.model.name, "role": self.role, "revision": self.model.revision},
-                **{"digest": self.model.digest, "dtype": str(self.dtype).removeprefix("torch.")},
-                "device_type": self.device.type,
-            },
+            **self.setup.as_record(),
             "prompt_format": self.config.prompt_format,
             "split": self.split,
-            "saes": describe_saes(self.saes),
-            "points": {str(layer): str(point) for layer, point in self.points.items()},
-            "site_given": self.options.site_given,
+            "datasets": {arm.name: self.dataset_name(arm) for arm in self.arms()},
             "batch_size": self.config.batch_size,
             "fingerprints": {"generation": dict(self.state.generation), "evaluation": self.state.evaluation},
-            "results": {name: _summary(item) for name, item in tables.items()},
+            "results": {name: arm_summary(item) for name, item in tables.items()},
         }
-
-    def _report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
-        for name, item in tables.items():
-            summary = _summary(item)
-            _log.info(
-                "phase %s %s: %d of %d problems, %d of %d solutions pass (%.1f %%), %d stopped at the token limit",
-                *(self.phase, name, extent.done, extent.expected, summary["passed"], summary["judged"]),
-                *(100 * (summary["pass_rate"] or 0), summary["stop_reasons"].get("max_new_tokens", 0)),
-            )
-        share = extent.excluded / max(extent.done, 1)
-        if extent.excluded:
-            _log.warning("%d problems excluded (%.1f %%), see %s", extent.excluded, 100 * share, self.paths.excluded)
-        if share > self.config.max_excluded_share:
-            raise PipelineError(
-                f"phase {self.phase} gave up {extent.excluded} of {extent.done} problems ({share:.1%}, allowed "
-                f"{self.config.max_excluded_share:.1%}), see {self.paths.excluded}; all is saved, --fresh tries again"
-            )
-
-
-def _pool(config: Config) -> EvaluationPool:
-    import os
-
-    workers = config.evaluation_workers or min(os.cpu_count() or 1, 8)
-    return EvaluationPool(workers, config.evaluation_timeout_seconds, config.evaluation_memory_mb)
-
-
-def _excluded_tasks(generated: pa.Table) -> list[int]:
-    pairs = zip(generated["task_id"].to_pylist(), generated["excluded_reason"].to_pylist(), strict=True)
-    return [task for task, why in pairs if why is not None]
-
-
-def _summary(tables: ArmTables) -> dict[str, Any]:
-    labels = [label for label in tables.evaluated["test_passed"].to_pylist() if label is not None]
-    rungs = {rung for rung in tables.evaluated["sandbox_rung"].to_pylist() if rung is not None}
-    return {
-        "judged": len(labels),
-        "passed": sum(labels),
-        "pass_rate": sum(labels) / len(labels) if labels else None,
-        "outcomes": dict(Counter(item for item in tables.evaluated["outcome"].to_pylist() if item is not None)),
-        "stop_reasons": dict(Counter(item for item in tables.generated["stop_reason"].to_pylist() if item is not None)),
-        "sandbox_rungs": sorted(rungs),
-        "smallest_batch": min(tables.generated["batch_rows"].to_pylist()),
-    }

@@ -12,11 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from common.errors import UsageError
 from common.logging import get_logger
 from common.runs.artifacts import PhasePaths
 from common.runs.metadata import read_record
-from common.runs.records import Fingerprint, StageStore, fingerprint_differences
+from common.runs.records import Fingerprint, StageStore, fingerprint_differences, refuse_difference
 from common.runs.slices import Span, covered, grid_cells, missing_spans
 from common_simplified.generation_work import Arm, Stores
 
@@ -89,12 +88,8 @@ class GenerationState:
 
     def _refuse_difference(self, stored: Mapping[str, Fingerprint]) -> None:
         for arm in self.arms:
-            changed = fingerprint_differences(stored.get(arm.name, {}), self.generation[arm.name])
-            if changed and arm.name in stored:
-                raise UsageError(
-                    f"{self.paths.root} holds results made under other settings ({'; '.join(changed)}); use --fresh to "
-                    "put them aside and start again, or another --data-dir"
-                )
+            if arm.name in stored:
+                refuse_difference(self.paths.root, stored[arm.name], self.generation[arm.name])
 
     def _labels_differ(self, stored: Fingerprint) -> bool:
         changed = fingerprint_differences(stored, self.evaluation)

@@ -48,7 +48,7 @@ class Stores(NamedTuple):
 class ArmWorker:
     """Generates and labels the positions `span` of one arm.
 
-    `engine` and `pool` are made when first needed; `prompt_of` builds a problem's prompt.
+    `engine` is needed only where something is left to generate; `prompt_of` builds a problem's prompt.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ArmWorker:
         arm: Arm,
         stores: Stores,
         points: Mapping[int, HookPoint],
-        engine: Callable[[], GenerationEngine],
+        engine: GenerationEngine | None,
         pool: EvaluationPool,
         prompt_of: Callable[[Problem], str],
         snapshots: Snapshots | None,
@@ -91,7 +91,8 @@ class ArmWorker:
             for sample in range(self.arm.samples)
         ]
         requests = [self._request(key) for key in keys]
-        result = generate_cell(self.engine(), requests, self.arm.temperature, self.config.max_retries)
+        assert self.engine is not None, "positions are left to generate, but there is no engine"
+        result = generate_cell(self.engine, requests, self.arm.temperature, self.config.max_retries)
         rows = [{**key, "temperature": self.arm.temperature, **row} for key, row in zip(keys, result.rows, strict=True)]
         vectors = {layer: result.vectors[point] for layer, point in self.points.items()}
         self.stores.generation.write(cell, generation_table(rows, vectors))

@@ -102,10 +102,14 @@ def chat_template(tokenizer: Any) -> Callable[[str], str] | None:
     return wrap
 
 
-def tokenize_prompts(tokenizer: Any, prompts: Sequence[str]) -> TokenizedPrompts:
-    """Tokenizes prompts, padded on the left, each with exactly one BOS even where its text already begins with one."""
+def tokenize_prompts(tokenizer: Any, prompts: Sequence[str], limit: int | None = None) -> TokenizedPrompts:
+    """Tokenizes prompts, padded on the left, each with exactly one BOS even where its text already begins with one.
+
+    A prompt of more than `limit` tokens is cut at its end.
+    """
     texts = [_without_bos(tokenizer, prompt) for prompt in prompts]
-    encoded = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left")
+    cut = {} if limit is None else {"truncation": True, "max_length": limit, "truncation_side": "right"}
+    encoded = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", **cut)
     return TokenizedPrompts(encoded["input_ids"], encoded["attention_mask"])
 
 

@@ -5,9 +5,10 @@ Exit codes: 0 done, 1 failed, 2 unusable arguments or missing input, 130 interru
 
 from __future__ import annotations
 
-import signal
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 
@@ -19,6 +20,8 @@ INTERRUPTED = 130
 
 # OpenMP's threads spin while they wait; beside other work on the same cores that makes small models ten times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Generated code is parsed in this process; its odd literals and escapes are no concern of the reader's.
+warnings.filterwarnings("ignore", category=SyntaxWarning)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -120,6 +120,27 @@ SPLIT_METADATA = "split_metadata.json"
 TOP_FEATURES = "top_20_features.json"
 FEATURE_SCORES = "feature_scores.parquet"
 SAE_ANALYSIS = "sae_analysis_results.json"
+FEATURE_FREQUENCIES = "feature_frequencies.npz"
+
+
+def frequency_array(layer: int) -> str:
+    """Name of a layer's array in phase 2.2's file: the share of texts on which each feature fires."""
+    return f"layer_{layer}"
+
+
+def temperature_name(temperature: float) -> str:
+    """A temperature as it stands in file names: 0.3 is `temp_0_3`."""
+    return f"temp_{float(temperature):g}".replace(".", "_") if temperature % 1 else f"temp_{int(temperature)}_0"
+
+
+def temperature_dataset(temperature: float, split: str = "") -> str:
+    """Data set of one temperature, `dataset_temp_0_3.parquet` or `dataset_hyperparams_temp_0_0.parquet`."""
+    return f"dataset_{split + '_' if split else ''}{temperature_name(temperature)}.parquet"
+
+
+def task_activation(task_id: int, layer: int) -> str:
+    """Activation file of one problem and layer, relative to `activations/`."""
+    return f"task_activations/task_{task_id:03d}_layer_{layer}.npz"
 
 
 def dataset_file(split: str, stamp: str) -> str:

@@ -79,7 +79,7 @@ def find_output(config: Config, options: RunOptions, phase: str, reader: str) ->
 
     Raises `UsageError` where it is missing, or partial without `--allow-partial`.
     """
-    paths = PhasePaths(_directory(config, options, phase))
+    paths = PhasePaths(phase_directory(config, options, phase))
     cure = f"run: {run_command(config, phase)}"
     try:
         record = read_record(paths)
@@ -135,7 +135,8 @@ def run_command(config: Config, phase: str) -> str:
     return shlex.join(words)
 
 
-def _directory(config: Config, options: RunOptions, phase: str) -> Path:
+def phase_directory(config: Config, options: RunOptions, phase: str) -> Path:
+    """Returns the directory in which the output of `phase` is looked for."""
     for override in options.inputs:
         if override.phase == phase:
             return override.path if override.path.is_dir() else override.path.parent

@@ -9,16 +9,17 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from common.config import Config
-from common.errors import PipelineError, UsageError
+from common.errors import Interrupted, PipelineError, UsageError
 from common.logging import add_log_file, get_logger, remove_log_file
 from common.phases import get_phase
 from common.profiles import Profile, load_profile
 from common.runs.artifacts import PhasePaths
-from common.runs.discovery import PhaseOutput, find_output, override_for, unfit_inputs
-from common.runs.files import ensure_directory, read_parquet, sha256_file, sweep_temporaries, writing
+from common.runs.discovery import PhaseOutput, find_output, override_for, run_command, unfit_inputs
+from common.runs.files import ensure_directory, read_parquet, sha256_file, sweep_temporaries, write_json, writing
 from common.runs.locks import EVERYTHING, span_lock
 from common.runs.metadata import Extent, InputFile, OutputFile, generation_to_put_aside, read_record, write_record
 from common.runs.options import InputOverride, RunOptions
+from common.runs.slices import Span
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -153,6 +154,22 @@ class PhaseRunner(ABC):
             if entry["path"] not in current:
                 (self.paths.root / entry["path"]).unlink(missing_ok=True)
         return record
+
+    def command(self) -> str:
+        """Returns the command that this run was started with, as far as it matters for going on."""
+        words = "" if self.options.start is None else f" --start {self.options.start}"
+        words += "" if self.options.end is None else f" --end {self.options.end}"
+        return run_command(self.config, self.phase) + words
+
+    def note_unfinished(self, expected: int, done: int, span: Span) -> None:
+        """Leaves a note of how far an unfinished run came and how to go on."""
+        note = {"phase": self.phase, "expected": expected, "done": done}
+        write_json(self.paths.partial, {**note, "span": list(span), "to_go_on": self.command()})
+
+    def stopped(self, expected: int, done: int, span: Span, unit: str) -> Interrupted:
+        """Notes how far a stopped run came, and returns the error that says so."""
+        self.note_unfinished(expected, done, span)
+        return Interrupted(f"stopped with {done} of {expected} {unit} done; to go on: {self.command()}")
 
     def set_aside(self) -> None:
         """Moves everything that stands in the phase's directory to `superseded/` (`--fresh`)."""

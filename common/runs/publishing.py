@@ -123,9 +123,9 @@ class Snapshots:
         return sorted(self.paths.snapshots.glob("snapshot_*.parquet"))
 
 
-def write_exclusions(paths: PhasePaths, generated: pa.Table, expected: int) -> OutputFile | None:
+def write_exclusions(paths: PhasePaths, generated: Iterable[pa.Table], expected: int) -> OutputFile | None:
     """Writes `excluded_tasks.json` where problems were given up; returns its record entry."""
-    rows = [row for row in _plain(generated) if row["excluded_reason"] is not None]
+    rows = [row for table in generated for row in _plain(table) if row["excluded_reason"] is not None]
     if not rows:
         paths.excluded.unlink(missing_ok=True)
         return None

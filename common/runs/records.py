@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.errors import PipelineError
+from common.errors import PipelineError, UsageError
 from common.logging import get_logger
 from common.runs.files import (
     canonical_json,
@@ -108,6 +108,13 @@ class StageStore:
             raise PipelineError(f"{self.directory} holds no finished batches")
         return pa.concat_tables([read_parquet(item.path) for item in chosen]).combine_chunks()
 
+    def column(self, name: str) -> Iterator[pa.Table]:
+        """Yields one column of every segment, in order of position; the segments were verified before."""
+        import pyarrow.parquet as pq
+
+        for item in self.segments():
+            yield pq.read_table(item.path, columns=[name], page_checksum_verification=True)
+
     def clear(self) -> None:
         """Removes the segments, then their fingerprint, so that segments never stand without theirs."""
         with writing(self.directory):
@@ -149,6 +156,16 @@ def fingerprint_differences(stored: Fingerprint, current: Fingerprint) -> list[s
         if canonical_json(old) != canonical_json(new):
             different.append(f"{name}: {_short(old)} → {_short(new)}")
     return different
+
+
+def refuse_difference(root: Path, stored: Fingerprint, current: Fingerprint) -> None:
+    """Raises `UsageError`, naming each differing field, where what stands in `root` was made under other settings."""
+    changed = fingerprint_differences(stored, current)
+    if changed:
+        raise UsageError(
+            f"{root} holds results made under other settings ({'; '.join(changed)}); use --fresh to put them aside "
+            "and start again, or another --data-dir"
+        )
 
 
 def _short(value: Any) -> str:

@@ -48,7 +48,7 @@ def _state(config: Config, spec: PhaseSpec, before: dict[str, PhaseState]) -> Ph
     record = read_record(paths)
     if record is None:
         return _unpublished(paths, spec)
-    stale = _stale_reason(config, record, before)
+    stale = _stale_reason(config, spec, record, before)
     done, expected = record["done"], record["expected"]
     if stale:
         return PhaseState(spec, STALE, stale, done, expected)
@@ -68,7 +68,11 @@ def _unpublished(paths: PhasePaths, spec: PhaseSpec) -> PhaseState:
     return PhaseState(spec, MISSING, "")
 
 
-def _stale_reason(config: Config, record: dict[str, Any], before: dict[str, PhaseState]) -> str | None:
+def _stale_reason(config: Config, spec: PhaseSpec, record: dict[str, Any], before: dict[str, PhaseState]) -> str | None:
+    read = {item["phase"] for item in record["inputs"]}
+    for source in spec.optional_reads:
+        if source not in read and before[source].state == COMPLETE:
+            return f"phase {source} has been run since"
     for item in record["inputs"]:
         source = item["phase"]
         if source is None and _differs(Path(item["path"]), item["sha256"]):

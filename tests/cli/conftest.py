@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from tests.cli.helpers import PROFILE, Here, run
+from common.logging import ROOT
+from tests.cli.helpers import PROFILE, Directory, Here, run
 from tests.common_simplified.fixtures import mbpp_rows, write_jsonl, write_model, write_sae_lens
 
 
@@ -45,6 +49,36 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     return Workspace(root, profile, problems, root / "data")
 
 
+@pytest.fixture(autouse=True)
+def left_as_found() -> Iterator[None]:
+    """Gives back the log and the signal handler that a command sets up for its own process."""
+    root = logging.getLogger(ROOT)
+    before = (list(root.handlers), root.level, root.propagate, signal.getsignal(signal.SIGTERM))
+    yield
+    root.handlers[:], root.level, root.propagate = before[:3]
+    signal.signal(signal.SIGTERM, before[3])
+
+
 @pytest.fixture
 def here(capfd: pytest.CaptureFixture[str]) -> Here:
     return Here(lambda: tuple(capfd.readouterr()))  # type: ignore[arg-type, return-value]
+
+
+@pytest.fixture(scope="session")
+def whole(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory in which phase 1.0 ran through undisturbed."""
+    data = workspace.copy(tmp_path_factory.mktemp("whole") / "data")
+    answer = run("phase", "1.0", "--profile", workspace.profile, "--data-dir", data)
+    assert answer.code == 0, answer
+    return data
+
+
+@pytest.fixture
+def untouched(workspace: Workspace, tmp_path: Path, here: Here) -> Directory:
+    return Directory(workspace.profile, workspace.copy(tmp_path / "data"), here)
+
+
+@pytest.fixture
+def finished(workspace: Workspace, whole: Path, tmp_path: Path, here: Here) -> Directory:
+    shutil.copytree(whole, tmp_path / "data")
+    return Directory(workspace.profile, tmp_path / "data", here)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from common.cli.main import main
 from common.config import ENVIRONMENT_PREFIX
 from common.profiles import REPOSITORY
+from common.runs.records import StageStore
 
 PROFILE = """
 model = "{root}/model"
@@ -146,3 +151,50 @@ def tree(directory: Path) -> dict[str, str]:
         for path in sorted(directory.rglob("*"))
         if path.is_file() and not {"logs", "locks"} & set(path.relative_to(directory).parts)
     }
+
+
+SAE_PROBLEMS = 16
+
+
+def record(data: Path) -> dict[str, Any]:
+    """Returns the record of phase 1.0."""
+    return json.loads((data / "phase1_0" / "metadata.json").read_text())
+
+
+def dataset(data: Path) -> pa.Table:
+    """Returns the published data set of phase 1.0."""
+    return pq.read_table(data / "phase1_0" / record(data)["dataset"])
+
+
+def activations(data: Path) -> dict[str, bytes]:
+    """Returns the bytes of every activation file."""
+    root = data / "phase1_0" / "activations"
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.npz")}
+
+
+def segments(data: Path, stage: str = "generation") -> list[tuple[int, int]]:
+    """Returns the spans that a stage has stored."""
+    return [tuple(span) for span in StageStore(data / "phase1_0" / "segments" / stage / "greedy").spans()]
+
+
+def loads_the_model(answer: Answer) -> bool:
+    """Says whether a command loaded the model."""
+    return " loading " in answer.err
+
+
+class Directory:
+    """A data directory of its own, and the commands on it."""
+
+    def __init__(self, profile: Path, data: Path, here: Here) -> None:
+        self.data, self.here = data, here
+        self.options = ("--profile", profile, "--data-dir", data)
+
+    def phase(self, number: str, *more: object) -> Answer:
+        """Runs one phase in this process."""
+        return self.here("phase", number, *self.options, *more)
+
+
+def assert_same_data(one: Path, other: Path) -> None:
+    """Asserts that two data directories hold the same data set and the same vectors."""
+    assert dataset(one).equals(dataset(other))
+    assert activations(one) == activations(other)

@@ -157,5 +157,7 @@ def test_help_status_plan_and_refusals_import_nothing_heavy(arguments: str, tmp_
 
 
 def test_commands_are_parsed_by_the_parser_that_is_documented() -> None:
-    parsed = build_parser().parse_args("phase 1.0 --start 0 --end 9 --input 0.1=a --input b".split())
+    parsed = build_parser().parse_args(
+        ["phase", "1.0", "--start", "0", "--end", "9", "--input", "0.1=a", "--input", "b"]
+    )
     assert (parsed.phase, parsed.start, parsed.end, parsed.input) == ("1.0", 0, 9, ["0.1=a", "b"])

@@ -1,83 +1,29 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from common.runs.artifacts import PhasePaths
 from common.runs.publishing import Snapshots
-from common.runs.records import StageStore
-from tests.cli.conftest import Workspace
-from tests.cli.helpers import Answer, Here, finish, refusal, run, start, stopped, tree, wait_until
-
-SAE_PROBLEMS = 16
-
-
-def record(data: Path) -> dict[str, Any]:
-    return json.loads((data / "phase1_0" / "metadata.json").read_text())
-
-
-def dataset(data: Path) -> pa.Table:
-    return pq.read_table(data / "phase1_0" / record(data)["dataset"])
-
-
-def activations(data: Path) -> dict[str, bytes]:
-    root = data / "phase1_0" / "activations"
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.npz")}
-
-
-def segments(data: Path, stage: str = "generation") -> list[tuple[int, int]]:
-    return [tuple(span) for span in StageStore(data / "phase1_0" / "segments" / stage / "greedy").spans()]
-
-
-def loads_the_model(answer: Answer) -> bool:
-    return " loading " in answer.err
-
-
-class Directory:
-    """A data directory of its own, and the commands on it."""
-
-    def __init__(self, workspace: Workspace, data: Path, here: Here) -> None:
-        self.data, self._here = data, here
-        self.options = ("--profile", workspace.profile, "--data-dir", data)
-
-    def phase(self, number: str, *more: object) -> Answer:
-        return self._here("phase", number, *self.options, *more)
-
-
-@pytest.fixture(scope="module")
-def whole(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory in which phase 1.0 ran through undisturbed."""
-    data = workspace.copy(tmp_path_factory.mktemp("whole") / "data")
-    answer = run("phase", "1.0", "--profile", workspace.profile, "--data-dir", data)
-    assert answer.code == 0, answer
-    return data
-
-
-@pytest.fixture
-def untouched(workspace: Workspace, tmp_path: Path, here: Here) -> Directory:
-    return Directory(workspace, workspace.copy(tmp_path / "data"), here)
-
-
-@pytest.fixture
-def finished(workspace: Workspace, whole: Path, tmp_path: Path, here: Here) -> Directory:
-    shutil.copytree(whole, tmp_path / "data")
-    return Directory(workspace, tmp_path / "data", here)
-
-
-def assert_same_data(one: Path, other: Path) -> None:
-    assert dataset(one).equals(dataset(other))
-    assert activations(one) == activations(other)
-
+from tests.cli.helpers import (
+    SAE_PROBLEMS,
+    Directory,
+    activations,
+    assert_same_data,
+    dataset,
+    finish,
+    loads_the_model,
+    record,
+    refusal,
+    segments,
+    start,
+    stopped,
+    tree,
+)
 
 # --- a small slice first, then the rest
 
@@ -106,8 +52,8 @@ def test_a_small_slice_never_becomes_an_input_unnoticed_and_the_rest_computes_on
     said = refusal(untouched.phase("2.5"))
     assert "phase 2.5 reads phase 1.0, which is partial" in said
     assert "5 of 16 problems; run: python3 run.py phase 1.0 --profile" in said
-    assert "partial 5/16" in untouched._here("status", *untouched.options).out
-    assert "run (partial, 5 of 16 done)" in untouched._here("plan", *untouched.options).out
+    assert "partial 5/16" in untouched.here("status", *untouched.options).out
+    assert "run (partial, 5 of 16 done)" in untouched.here("plan", *untouched.options).out
 
     stored = {path.name: path.read_bytes() for path in (data / "phase1_0" / "segments").rglob("*.parquet")}
     assert {(0, 3), (4, 4)} == set(segments(data))
@@ -128,14 +74,13 @@ def test_a_small_slice_never_becomes_an_input_unnoticed_and_the_rest_computes_on
 def test_a_whole_run_publishes_the_files_of_its_contract(whole: Path) -> None:
     root = whole / "phase1_0"
     entry = record(whole)
-    names = [item["path"] for item in entry["outputs"]]
-    assert names == [
+    assert {item["path"] for item in entry["outputs"]} == {
         entry["dataset"],
         entry["dataset"].replace(".parquet", "_metadata.json"),
         "activations/index.parquet",
         "timings.parquet",
         "sae_fit.json",
-    ]
+    }
     assert entry["dataset"].startswith("dataset_sae_")
     table = dataset(whole)
     assert table.column_names[:6] == [
@@ -161,8 +106,8 @@ def test_a_complete_phase_has_nothing_to_do_and_is_skipped_by_pipeline(finished:
     answer = finished.phase("1.0")
     assert "nothing to do" in answer.err
     assert not loads_the_model(answer)
-    assert "be skipped (complete)" in finished._here("plan", *finished.options).out
-    skipped = finished._here("pipeline", *finished.options, "--to", "1.0")
+    assert "be skipped (complete)" in finished.here("plan", *finished.options).out
+    skipped = finished.here("pipeline", *finished.options, "--to", "1.0")
     assert skipped.err.count("complete and current") == 3
     assert tree(finished.data) == before
 
@@ -278,94 +223,6 @@ def test_two_slices_at_once_end_with_the_data_of_a_whole_run(untouched: Director
     assert [answer.code for answer in answers] == [0, 0], answers
     assert record(untouched.data)["complete"]
     assert_same_data(untouched.data, whole)
-
-
-# --- stopped and resumed
-
-
-@pytest.fixture
-def running(workspace: Workspace, tmp_path: Path) -> Iterator[tuple[Path, Any]]:
-    """A run of one problem a batch that has stored two of its batches; its process group is ended after the test."""
-    data = workspace.copy(tmp_path / "running")
-    child = start(*command_of(workspace, data))
-    try:
-        wait_until(lambda: len(segments(data)) >= 2, child)
-        yield data, child
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-
-
-def command_of(workspace: Workspace, data: Path) -> list[object]:
-    settings = ("--set", "max_new_tokens=400", "--batch-size", 1)
-    return ["phase", "1.0", "--profile", workspace.profile, "--data-dir", data, *settings]
-
-
-@pytest.mark.smoke
-def test_a_second_process_on_the_same_slice_is_refused_and_a_killed_one_is_taken_over(
-    workspace: Workspace, running: tuple[Path, Any], here: Here
-) -> None:
-    data, child = running
-    for more in (("--start", 3, "--end", 3), ("--fresh",)):
-        line = stopped(here(*command_of(workspace, data), *more), 2)
-        assert f"positions 0 to 15 are being worked on by process {child.pid} on host" in line
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    done = segments(data)
-    assert done == [(number, number) for number in range(len(done))]
-    assert "phase 1.0, which is unfinished" in refusal(here("phase", "2.5", *command_of(workspace, data)[2:]))
-    assert "unfinished; to go on: python3 run.py phase 1.0" in here("status", *command_of(workspace, data)[2:]).out
-    answer = here(*command_of(workspace, data), "--end", 1)
-    assert answer.code == 0
-    assert segments(data) == done
-
-
-@pytest.mark.smoke
-def test_a_polite_stop_ends_with_130_says_how_to_go_on_and_keeps_what_is_done(
-    workspace: Workspace, running: tuple[Path, Any]
-) -> None:
-    data, child = running
-    before = segments(data)
-    child.send_signal(signal.SIGTERM)
-    line = stopped(finish(child), 130)
-    assert "of 16 problems done; to go on: python3 run.py phase 1.0 --profile" in line
-    after = segments(data)
-    assert after[: len(before)] == before
-    assert segments(data, "evaluation") == after
-    note = json.loads((data / "phase1_0" / "partial.json").read_text())
-    assert (note["expected"], note["done"]) == (SAE_PROBLEMS, len(after))
-    assert not (data / "phase1_0" / "metadata.json").exists()
-
-
-@pytest.mark.slow
-def test_a_run_killed_again_and_again_ends_with_the_data_of_an_undisturbed_one(
-    workspace: Workspace, whole: Path, tmp_path: Path
-) -> None:
-    data = workspace.copy(tmp_path / "data")
-    for wanted in (1, 2, 3):
-        child = start("phase", "1.0", "--profile", workspace.profile, "--data-dir", data)
-        wait_until(lambda wanted=wanted: len(segments(data)) >= wanted, child)
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-        assert not (data / "phase1_0" / "metadata.json").exists()
-    answer = run("phase", "1.0", "--profile", workspace.profile, "--data-dir", data)
-    assert answer.code == 0
-    assert_same_data(data, whole)
-    assert list((data / "phase1_0").rglob(".writing-*")) == []
-
-
-@pytest.mark.slow
-def test_a_run_killed_while_it_labels_again_keeps_what_was_generated(finished: Directory, whole: Path) -> None:
-    command = ("phase", "1.0", *finished.options, "--set", "evaluation_timeout_seconds=3")
-    child = start(*command)
-    wait_until(lambda: len(segments(finished.data, "evaluation")) >= 1, child)
-    os.killpg(child.pid, signal.SIGKILL)
-    child.communicate()
-    answer = run(*command)
-    assert answer.code == 0
-    assert not loads_the_model(answer)
-    assert_same_data(finished.data, whole)
 
 
 @pytest.mark.slow

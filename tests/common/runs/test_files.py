@@ -157,8 +157,10 @@ def test_a_file_in_the_place_of_a_directory_is_one_line(tmp_path: Path) -> None:
 
 
 def test_temporaries_of_dead_processes_are_swept_and_those_of_living_ones_kept(tmp_path: Path) -> None:
-    name = "import sys, time; from pathlib import Path; from common.runs.files import temporary_path; path = Path(sys.argv[1])"
-    program = f"{name}\ntemporary_path(path).write_text('half'); print('written'); time.sleep(600)"
+    program = (
+        "import sys, time; from pathlib import Path; from common.runs.files import temporary_path\n"
+        "temporary_path(Path(sys.argv[1])).write_text('half'); print('written'); time.sleep(600)"
+    )
     dead, living = start_python(program, str(tmp_path / "a")), start_python(program, str(tmp_path / "b"))
     try:
         for child in (dead, living):

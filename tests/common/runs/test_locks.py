@@ -57,9 +57,9 @@ def test_an_overlapping_span_is_refused_naming_host_and_process(locks: Path, hol
 def test_disjoint_spans_are_held_at_the_same_time(locks: Path, holder: Holder) -> None:
     holder(0, 9)
     holder(20, 29)
-    with span_lock(locks, Span(10, 19)), pytest.raises(UsageError, match="positions 20 to 29"):
-        with span_lock(locks, Span(25, 40)):
-            pytest.fail("two processes hold one span")
+    refused = pytest.raises(UsageError, match="positions 20 to 29")
+    with span_lock(locks, Span(10, 19)), refused, span_lock(locks, Span(25, 40)):
+        pytest.fail("two processes hold one span")
 
 
 def test_the_lock_of_a_killed_process_is_taken_over_at_once(locks: Path, holder: Holder) -> None:
@@ -108,6 +108,6 @@ def test_the_lock_of_a_directory_waits_for_its_holder(locks: Path) -> None:
 
 def test_locks_in_an_unusable_place_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file")
-    with pytest.raises(PipelineError, match="a file stands where a directory is needed"):
-        with span_lock(tmp_path / "data" / "locks", Span(0, 1)):
-            pytest.fail("a lock without a place")
+    refused = pytest.raises(PipelineError, match="a file stands where a directory is needed")
+    with refused, span_lock(tmp_path / "data" / "locks", Span(0, 1)):
+        pytest.fail("a lock without a place")

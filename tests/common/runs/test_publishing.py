@@ -101,7 +101,9 @@ def test_a_file_whose_label_changed_is_removed_with_the_new_index(paths: PhasePa
     tree = write_activations(paths, generated(range(3), MATRIX), [True, True, None], name_of)
     assert "incorrect/11_layer_0.npz" in tree_of(paths)
     remove_stale_activations(paths, tree.names)
-    assert tree_of(paths) == tree.names == {f"correct/{task}_layer_{layer}.npz" for task in (10, 11) for layer in (0, 3)}
+    assert (
+        tree_of(paths) == tree.names == {f"correct/{task}_layer_{layer}.npz" for task in (10, 11) for layer in (0, 3)}
+    )
 
 
 def test_vectors_are_read_back_in_the_order_asked_for(paths: PhasePaths) -> None:
@@ -207,7 +209,7 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_older_ones(
 
 def test_excluded_problems_are_named_with_reason_and_tries(paths: PhasePaths) -> None:
     rows = pa.concat_tables([generated(range(3)), generated([3], excluded_reason="OutOfMemoryError: 2 GB", tries=4)])
-    entry = write_exclusions(paths, rows, 20)
+    entry = write_exclusions(paths, [rows], 20)
     assert entry is not None
     assert (entry.path, entry.rows, entry.sha256) == ("excluded_tasks.json", 1, sha256_file(paths.excluded))
     row = {"task_id": 13, "temperature": 0.0, "sample": 0, "excluded_reason": "OutOfMemoryError: 2 GB", "tries": 4}
@@ -216,8 +218,8 @@ def test_excluded_problems_are_named_with_reason_and_tries(paths: PhasePaths) ->
 
 
 def test_without_exclusions_there_is_no_file_of_them(paths: PhasePaths) -> None:
-    write_exclusions(paths, generated([0], excluded_reason="x"), 2)
-    assert write_exclusions(paths, generated([0, 1]), 2) is None
+    write_exclusions(paths, [generated([0], excluded_reason="x")], 2)
+    assert write_exclusions(paths, [generated([0, 1])], 2) is None
     assert not paths.excluded.exists()
 
 

@@ -122,7 +122,9 @@ def test_of_overlapping_segments_one_is_kept_and_no_position_stands_twice(
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 9)), max_size=7))
-def test_verified_segments_never_overlap(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, int]]) -> None:
+def test_verified_segments_never_overlap(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, int]]
+) -> None:
     store = StageStore(tmp_path_factory.mktemp("store"))
     store.open(FINGERPRINT)
     for number, (first, length) in enumerate(pairs):

@@ -1,4 +1,4 @@
-"""Plots of phase 2.5: where the best features lie, and how often features fire in either class."""
+"""Plots of the ranking phases: where the best features lie, and how often features fire in either class."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ HEXAGONS = 60
 def score_by_layer(
     layer: NDArray[np.integer],
     score: NDArray[np.floating],
+    score_words: str,
     critical_correct: float,
     critical_incorrect: float,
     n_problems: int,
     n_permutations: int,
 ) -> Figure:
-    """Draws each layer's best separation score in either direction against the permutation null.
+    """Draws each layer's best score in either direction against the permutation null; `score_words` names the score.
 
     `layer` and `score` have shape (n_features,) and hold the ranked features of all layers. The critical values are
     those that a score must exceed for a max-permutation p of at most 0.05, the incorrect one negative; an infinite one
@@ -46,7 +47,7 @@ def score_by_layer(
             null = {"linestyle": "--", "linewidth": 0.9, "label": "95 % of shuffles stay below"}
             axes.plot([], [], color=plotting.BASELINE, **null)
         axes.set_xlabel("layer")
-        axes.set_ylabel("best separation score")
+        axes.set_ylabel(f"best {score_words}")
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         made.legend(loc="outside upper left", ncols=2)

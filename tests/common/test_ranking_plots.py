@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from common import plotting
-from phase2_5.plots import firing_frequencies, score_by_layer
+from common.ranking_plots import firing_frequencies, score_by_layer
 
 pytestmark = pytest.mark.unit
 
@@ -24,7 +24,7 @@ def lines_of(made: Figure) -> dict[str, list[list[float]]]:
 
 
 def test_each_layer_shows_its_best_score_of_either_direction() -> None:
-    made = score_by_layer(LAYER, SCORE, 0.3, -0.35, n_problems=48, n_permutations=999)
+    made = score_by_layer(LAYER, SCORE, "separation score", 0.3, -0.35, n_problems=48, n_permutations=999)
     lines = lines_of(made)
     assert lines["correct-preferring"] == [[0, 2], [0.1, 0.5]]
     assert lines["incorrect-preferring"] == [[0, 2], [0.4, 0.2]]
@@ -35,7 +35,7 @@ def test_each_layer_shows_its_best_score_of_either_direction() -> None:
 
 
 def test_a_critical_value_out_of_reach_is_not_drawn(tmp_path: Path) -> None:
-    made = score_by_layer(LAYER, SCORE, math.inf, -math.inf, n_problems=48, n_permutations=9)
+    made = score_by_layer(LAYER, SCORE, "separation score", math.inf, -math.inf, n_problems=48, n_permutations=9)
     assert all(np.isfinite(y).all() for _, y in lines_of(made).values())
     assert len(made.axes[0].lines) == 2
     plotting.save(made, tmp_path / "plot")

@@ -1,0 +1,194 @@
+"""How far a ranking figure would move with other problems: the bootstrap over problems.
+
+Problems are drawn with replacement, as many as there are, and every sample of a drawn problem comes along (cluster
+bootstrap: Field & Welsh, J. R. Stat. Soc. B 69, 2007). Intervals take the 2.5 and 97.5 percentiles of the draws (Efron
+& Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13). The same seed draws the same problems for every
+score, so that differences are paired. Nothing is ranked twice: a draw only changes how often each row counts, and a
+sparse product turns these multiplicities into the counts at each distinct score. 10,000 draws of one score take
+0.1 s on 388 rows and 1.3 s on 388 problems of 21 samples with scores of their own, on one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+
+from common.statistics.detection import (
+    auroc_from_counts,
+    average_precision_from_counts,
+    checked_rows,
+    missing_class,
+)
+from common.statistics.seeding import generator
+from common.statistics.selection import BoolArray, FloatArray, IntArray
+from common.statistics.summaries import CONFIDENCE
+
+# Draws whose counts at each distinct score are in memory at once, in numbers of 8 bytes.
+CHUNK_NUMBERS = 2**17
+
+FromCounts = Callable[[NDArray, NDArray], FloatArray]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval, on `n` rows of `n_problems` problems.
+
+    `n_draws` counts all draws, `n_draws_left_out` those that held one class only. `reason` says why the value or the
+    interval is None.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    n_problems: int
+    n_draws: int
+    n_draws_left_out: int
+    reason: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns every figure by name, ready for JSON."""
+        return asdict(self)
+
+
+class ClassCounts(NamedTuple):
+    """How often each problem (column) has a positive or a negative row at each distinct score (row, highest first)."""
+
+    positives: csr_array
+    negatives: csr_array
+    n_distinct: int
+
+
+def problem_multiplicities(n_problems: int, seed: int, n_draws: int) -> FloatArray:
+    """Returns how often each problem occurs in each draw, shape (n_problems, n_draws)."""
+    drawn = generator(seed, "bootstrap over problems").integers(0, n_problems, size=(n_draws, n_problems))
+    drawn += np.arange(n_draws)[:, None] * n_problems
+    counts = np.bincount(drawn.ravel(), minlength=n_draws * n_problems)
+    return np.ascontiguousarray(counts.reshape(n_draws, n_problems).T, dtype=np.float64)
+
+
+def auroc_draws(scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int) -> FloatArray:
+    """Returns the AUROC of each score under each draw, shape (n_draws, n_scores); nan where a draw lacks a class.
+
+    `scores` has shape (n_rows, n_scores); `groups` (n_rows,) holds each row's problem, in any whole numbers.
+    """
+    return _draws(auroc_from_counts, scores, positive, groups, seed, n_draws)
+
+
+def average_precision_draws(
+    scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
+) -> FloatArray:
+    """Returns the average precision of each score under each draw; shapes and nan as in `auroc_draws`."""
+    return _draws(average_precision_from_counts, scores, positive, groups, seed, n_draws)
+
+
+def bootstrap_auroc(scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int) -> Estimate:
+    """Returns the AUROC of one score, shape (n_rows,), with its interval over problems."""
+    return _one_score(auroc_from_counts, scores, positive, groups, seed, n_draws)
+
+
+def bootstrap_average_precision(
+    scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
+) -> Estimate:
+    """Returns the average precision of one score, shape (n_rows,), with its interval over problems."""
+    return _one_score(average_precision_from_counts, scores, positive, groups, seed, n_draws)
+
+
+def auroc_above_median(
+    target: ArrayLike, rivals: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
+) -> Estimate:
+    """Returns the AUROC of `target` minus the median AUROC of the rivals, with its interval over problems.
+
+    `target` has shape (n_rows,), `rivals` (n_rows, n_rivals). The median is taken anew in every draw. With one rival
+    this is the paired difference of two scores (DeLong et al., Biometrics 44, 1988, by resampling).
+    """
+    target, rivals = np.asarray(target, dtype=np.float64), np.asarray(rivals, dtype=np.float64)
+    assert rivals.ndim == 2 and rivals.shape[1] > 0, f"rivals: {rivals.shape}"
+    both = np.column_stack([target, rivals])
+
+    def above(aurocs: FloatArray) -> FloatArray:
+        return aurocs[:, 0] - np.median(aurocs[:, 1:], axis=1)
+
+    observed = above(_observed(auroc_from_counts, both, positive))
+    draws = above(auroc_draws(both, positive, groups, seed, n_draws))
+    return _estimate(float(observed[0]), draws, positive, groups)
+
+
+def _one_score(
+    from_counts: FromCounts, scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
+) -> Estimate:
+    column = np.asarray(scores, dtype=np.float64)[:, None]
+    observed = _observed(from_counts, column, positive)
+    draws = _draws(from_counts, column, positive, groups, seed, n_draws)
+    return _estimate(float(observed[0, 0]), draws[:, 0], positive, groups)
+
+
+def _observed(from_counts: FromCounts, scores: FloatArray, positive: BoolArray) -> FloatArray:
+    """The figure of each score on the rows as they are, as one draw in which every row occurs once."""
+    values, positive = checked_rows(scores, positive)
+    one_problem = np.zeros(len(values), dtype=np.int64)
+    return _figures(from_counts, values, positive, one_problem, np.ones((1, 1)))
+
+
+def _draws(
+    from_counts: FromCounts, scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
+) -> FloatArray:
+    values, positive = checked_rows(scores, positive)
+    assert values.ndim == 2 and groups.shape == positive.shape, f"scores: {values.shape}, groups: {groups.shape}"
+    problems, problem = np.unique(groups, return_inverse=True)
+    if len(problems) == 0:
+        return np.full((n_draws, values.shape[1]), np.nan)
+    return _figures(from_counts, values, positive, problem, problem_multiplicities(len(problems), seed, n_draws))
+
+
+def _figures(
+    from_counts: FromCounts, scores: FloatArray, positive: BoolArray, problem: IntArray, multiplicities: FloatArray
+) -> FloatArray:
+    """Returns the figure of each score under each column of multiplicities, shape (n_draws, n_scores)."""
+    n_problems, n_draws = multiplicities.shape
+    figures = np.full((n_draws, scores.shape[1]), np.nan)
+    if missing_class(positive):
+        return figures
+    counts = [_class_counts(column, positive, problem, n_problems) for column in scores.T]
+    largest = max(each.n_distinct for each in counts)
+    for chunk in _chunks(n_draws, max(1, CHUNK_NUMBERS // largest)):
+        times = np.ascontiguousarray(multiplicities[:, chunk])
+        for column, score in enumerate(counts):
+            figures[chunk, column] = from_counts(score.positives @ times, score.negatives @ times)
+    return figures
+
+
+def _class_counts(score: FloatArray, positive: BoolArray, problem: IntArray, n_problems: int) -> ClassCounts:
+    distinct, position = np.unique(-score, return_inverse=True)
+
+    def of_class(rows: BoolArray) -> csr_array:
+        ones = np.ones(np.count_nonzero(rows))
+        return csr_array((ones, (position[rows], problem[rows])), shape=(len(distinct), n_problems))
+
+    return ClassCounts(of_class(positive), of_class(~positive), len(distinct))
+
+
+def _chunks(n: int, size: int) -> Iterator[slice]:
+    for start in range(0, n, size):
+        yield slice(start, min(start + size, n))
+
+
+def _estimate(observed: float, draws: FloatArray, positive: BoolArray, groups: IntArray) -> Estimate:
+    n_problems = len(np.unique(groups))
+    used = draws[~np.isnan(draws)]
+    value, low, high, reason = None, None, None, missing_class(positive)
+    if reason is None:
+        value = observed
+        if len(used) == 0:
+            reason = f"no interval: each of {len(draws)} draws held one class only"
+        elif used.min() == used.max():
+            reason = f"no interval: the figure is the same in all {len(used)} draws of {n_problems} problems"
+        else:
+            tail = (1 - CONFIDENCE) / 2
+            low, high = (float(end) for end in np.quantile(used, [tail, 1 - tail]))
+    return Estimate(value, low, high, len(positive), n_problems, len(draws), len(draws) - len(used), reason)

@@ -1,0 +1,72 @@
+"""What a generating phase says of itself: figures for its record, lines for the log, and whether too much failed."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from common.config import Config
+from common.errors import PipelineError
+from common.execution import EvaluationPool
+from common.logging import get_logger
+from common.runs.artifacts import PhasePaths
+from common.runs.metadata import Extent
+from common_simplified.generation_files import ArmTables
+
+MOST_WORKERS = 8
+_log = get_logger(__name__)
+
+
+def evaluation_pool(config: Config) -> EvaluationPool:
+    """Returns the pool that tests solutions under the configuration's limits."""
+    workers = config.evaluation_workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    return EvaluationPool(workers, config.evaluation_timeout_seconds, config.evaluation_memory_mb)
+
+
+def excluded_tasks(tables: Mapping[str, ArmTables]) -> set[int]:
+    """Returns the problems that were given up in any arm."""
+    found: set[int] = set()
+    for generated, _ in tables.values():
+        pairs = zip(generated["task_id"].to_pylist(), generated["excluded_reason"].to_pylist(), strict=True)
+        found |= {task for task, why in pairs if why is not None}
+    return found
+
+
+def arm_summary(tables: ArmTables) -> dict[str, Any]:
+    """Returns an arm's counts: judged, passed, outcomes, why rows stopped, rungs, the smallest batch that worked."""
+    labels = [label for label in tables.evaluated["test_passed"].to_pylist() if label is not None]
+    return {
+        "judged": len(labels),
+        "passed": sum(labels),
+        "pass_rate": sum(labels) / len(labels) if labels else None,
+        "outcomes": _counts(tables.evaluated["outcome"].to_pylist()),
+        "stop_reasons": _counts(tables.generated["stop_reason"].to_pylist()),
+        "sandbox_rungs": sorted({rung for rung in tables.evaluated["sandbox_rung"].to_pylist() if rung is not None}),
+        "smallest_batch": min(tables.generated["batch_rows"].to_pylist()),
+    }
+
+
+def report(phase: str, extent: Extent, tables: Mapping[str, ArmTables], config: Config, paths: PhasePaths) -> None:
+    """Logs what came out; raises `PipelineError` where more problems were given up than the configuration allows."""
+    for name, item in tables.items():
+        found = arm_summary(item)
+        _log.info(
+            "phase %s %s: %d of %d problems, %d of %d solutions pass (%.1f %%), %d stopped at the token limit",
+            *(phase, name, extent.done, extent.expected, found["passed"], found["judged"]),
+            *(100 * (found["pass_rate"] or 0), found["stop_reasons"].get("max_new_tokens", 0)),
+        )
+    if not extent.excluded:
+        return
+    share = extent.excluded / max(extent.done, 1)
+    _log.warning("%d problems excluded (%.1f %%), see %s", extent.excluded, 100 * share, paths.excluded)
+    if share > config.max_excluded_share:
+        raise PipelineError(
+            f"phase {phase} gave up {extent.excluded} of {extent.done} problems ({share:.1%}, allowed "
+            f"{config.max_excluded_share:.1%}), see {paths.excluded}; all is saved, --fresh tries again"
+        )
+
+
+def _counts(values: list[Any]) -> dict[str, int]:
+    return dict(sorted(Counter(value for value in values if value is not None).items()))

@@ -1,0 +1,87 @@
+"""The model of a run with the SAEs that read it: everything that is known, and checked, before weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from common.config import Config
+from common.logging import get_logger
+from common.model_facts import ModelFacts
+from common.model_location import ModelIdentity, identify_model
+from common.profiles import Profile
+from common_simplified.capture_points import capture_points, describe_saes, sae_identities
+from common_simplified.model_loader import LoadedModel, load_model_and_tokenizer, resolve_device, resolve_dtype
+from common_simplified.sae_loader import SaeIdentity
+from common_simplified.sites import HookPoint
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelSetup:
+    """Which model computes where and in what, which layers are read, and at which point of the stream."""
+
+    model: ModelIdentity
+    role: str
+    layers: list[int]
+    saes: dict[int, SaeIdentity]
+    points: dict[int, HookPoint]
+    device: torch.device
+    dtype: torch.dtype
+    site_given: bool
+
+    @property
+    def dtype_name(self) -> str:
+        """The type in words, `float32`."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def load(self) -> LoadedModel:
+        """Loads the model and its tokenizer."""
+        _log.info("loading %s (%s, %s)", self.model.name, self.device, self.dtype_name)
+        return load_model_and_tokenizer(self.model.location, self.device, self.dtype, revision=self.model.revision)
+
+    def fingerprint(self, points: dict[int, HookPoint] | None = None) -> dict[str, Any]:
+        """Returns what of the model changes text and captured vectors; `points` overrules what is captured."""
+        captured = self.points if points is None else points
+        return {
+            "model": self.model.fingerprint(),
+            "role": self.role,
+            "dtype": self.dtype_name,
+            "device_type": self.device.type,
+            "points": {str(layer): str(point) for layer, point in captured.items()},
+        }
+
+    def as_record(self) -> dict[str, Any]:
+        """Returns model, SAEs and points as they stand in a phase's record."""
+        return {
+            "model": {
+                **{"name": self.model.name, "role": self.role, "revision": self.model.revision},
+                **{"digest": self.model.digest, "dtype": self.dtype_name, "device_type": self.device.type},
+            },
+            "layers": self.layers,
+            "saes": describe_saes(self.saes),
+            "points": {str(layer): str(point) for layer, point in self.points.items()},
+            "site_given": self.site_given,
+        }
+
+
+def set_up_model(
+    config: Config,
+    profile: Profile,
+    role: str,
+    layers: Callable[[ModelFacts], Sequence[int]],
+    *,
+    site_given: bool,
+) -> ModelSetup:
+    """Resolves model, SAEs, points, device and type; raises `UsageError` for what is missing or does not exist."""
+    model = identify_model(config, profile)
+    chosen = list(layers(model.facts))
+    saes = sae_identities(profile, chosen)
+    points = capture_points(saes, config.site if site_given else None)
+    device = resolve_device(None if config.device == "auto" else config.device)
+    dtype = resolve_dtype(None if config.dtype == "auto" else config.dtype, device)
+    return ModelSetup(model, role, chosen, saes, points, device, dtype, site_given)

@@ -1,0 +1,1 @@
+"""Phase 2.10: t-statistic features."""

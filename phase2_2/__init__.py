@@ -1,0 +1,1 @@
+"""Phase 2.2: general-text feature frequencies."""

@@ -1,0 +1,196 @@
+"""Phase 2.2: how often each SAE feature fires on ordinary text, so that merely common features can be left out.
+
+One seeded random token of each text, never the first, is read at every layer in one forward pass of a batch, at the
+same site as everywhere else. The vectors are kept as segments; the SAEs read them at the end, each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from common.corpus_loading import Corpus, load_corpus
+from common.logging import get_logger
+from common.model_location import chosen_layers
+from common.progress import Progress
+from common.runs.artifacts import FEATURE_FREQUENCIES, frequency_array
+from common.runs.files import npz_bytes, write_bytes
+from common.runs.interruption import StopRequest, polite_stop
+from common.runs.locks import EVERYTHING, directory_lock, span_lock
+from common.runs.metadata import Extent, InputFile, OutputFile, read_record
+from common.runs.phase_runner import PhaseRunner
+from common.runs.publishing import remove_segments
+from common.runs.records import StageStore, refuse_difference
+from common.runs.slices import Span, covered, missing_cells, missing_spans, requested_span
+from common.runs.tables import VECTOR_PREFIX, vector_column, vectors_of
+from common.statistics.seeding import generator
+from common_simplified.activation_hooks import ActivationExtractor
+from common_simplified.model_loader import LoadedModel, tokenize_prompts
+from common_simplified.model_setup import set_up_model
+from common_simplified.sae_loader import load_encoder
+
+STEP_VERSION = 1
+ENCODE_ROWS = 512
+_log = get_logger(__name__)
+
+
+class GeneralTextRunner(PhaseRunner):
+    """Measures how often each feature of each layer fires on general text."""
+
+    phase = "2.2"
+
+    def prepare(self) -> None:
+        """Loads the corpus and finds the model's and the SAEs' files; loads no weights."""
+        given = [item.path for item in self.options.inputs if item.phase in (None, "2.2")]
+        self.corpus: Corpus = load_corpus(given[0] if given else self.profile.corpus, self.config.phase2_2_texts)
+        if len(self.corpus.texts) < self.config.phase2_2_texts:
+            _log.info("the corpus holds %d texts, all are read", len(self.corpus.texts))
+        self.span = requested_span(self.options.start, self.options.end, len(self.corpus.texts))
+        layers = partial(chosen_layers, self.config)
+        self.setup = set_up_model(self.config, self.profile, "base", layers, site_given=self.options.site_given)
+        self.store = StageStore(self.paths.stage("vectors", "general_text"))
+
+    def execute(self) -> None:
+        """Reads what is missing of the span, then publishes what the directory holds."""
+        with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
+            if self.options.fresh:
+                self.set_aside()
+            if self._is_done():
+                _log.info("phase 2.2: nothing to do, texts %d to %d are read", *self.span)
+                return
+            self._read_texts(stop)
+            with directory_lock(self.paths.locks):
+                self._publish()
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Returns what changes the vectors that are read."""
+        return {
+            **self.setup.fingerprint(),
+            "batch_size": self.config.batch_size,
+            "data": self.corpus.identity["content_sha256"],
+            "max_tokens": self.config.phase2_2_max_tokens,
+            "seed": self.config.seed,
+            "step_version": STEP_VERSION,
+        }
+
+    def _is_done(self) -> bool:
+        record = read_record(self.paths)
+        stored = record["fingerprint"] if record is not None else self.store.stored_fingerprint()
+        if stored is not None:
+            refuse_difference(self.paths.root, stored, self.fingerprint())
+        if record is None:
+            return False
+        slices = [Span(*pair) for pair in record["slices"]]
+        return not missing_spans(self.span, slices)
+
+    def _read_texts(self, stop: StopRequest) -> None:
+        self.store.open(self.fingerprint())
+        self.store.verify()
+        cells = missing_cells(self.span, self.store.spans(), self.config.batch_size)
+        if not cells:
+            return
+        self.note_unfinished(len(self.corpus.texts), covered(self.store.spans()), self.span)
+        with self.timed("loading"):
+            loaded = self.setup.load()
+        done = len(self.span) - sum(len(cell) for cell in cells)
+        with Progress("phase 2.2", len(self.span), done, unit="text") as progress, self.timed("reading"):
+            for cell in cells:
+                if stop.requested:
+                    raise self.stopped(len(self.corpus.texts), covered(self.store.spans()), self.span, "texts")
+                self.store.write(cell, self._read_cell(loaded, cell))
+                progress.advance(len(cell))
+
+    @torch.no_grad()
+    def _read_cell(self, loaded: LoadedModel, cell: Span) -> pa.Table:
+        """Captures one token of each text of a cell; a text without a second token gets no vector."""
+        texts = self.corpus.texts[cell.start : cell.end + 1]
+        ids, mask = tokenize_prompts(loaded.tokenizer, texts, limit=self.config.phase2_2_max_tokens)
+        lengths = mask.sum(dim=1).tolist()
+        drawn = [self._draw(cell.start + index, length) for index, length in enumerate(lengths)]
+        columns = torch.tensor(
+            [ids.shape[1] - length + max(token, 0) for token, length in zip(drawn, lengths, strict=True)]
+        )
+        points = list(dict.fromkeys(self.setup.points.values()))
+        with ActivationExtractor(loaded.model, points, positions=columns) as extractor:
+            loaded.model.model(
+                input_ids=ids.to(loaded.device),
+                attention_mask=mask.to(loaded.device),
+                position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0).to(loaded.device),
+                use_cache=False,
+            )
+        captured = extractor.get_activations()
+        table = pa.table(
+            {
+                "position": pa.array(range(cell.start, cell.end + 1), pa.int32()),
+                "token": pa.array([token if token > 0 else None for token in drawn], pa.int32()),
+                "n_tokens": pa.array(lengths, pa.int32()),
+            }
+        )
+        for layer, point in sorted(self.setup.points.items()):
+            matrix = captured[point].numpy()
+            matrix[[token < 1 for token in drawn]] = np.nan
+            table = table.append_column(f"{VECTOR_PREFIX}{layer}", vector_column(matrix))
+        return table
+
+    def _draw(self, index: int, length: int) -> int:
+        """Returns the token that is read of a text, from 1 to its last; -1 where it has no second token."""
+        return int(generator(self.config.seed, "general text", index).integers(1, length)) if length > 1 else -1
+
+    def _publish(self) -> None:
+        spans = self.store.spans()
+        with self.timed("encoding"):
+            frequencies = {layer: self._frequencies(layer) for layer in self.setup.layers}
+        n_used = min(n for _, n in frequencies.values())
+        arrays = {frequency_array(layer): shares for layer, (shares, _) in frequencies.items()}
+        data = npz_bytes(**arrays, n_texts=np.array(n_used))
+        output = OutputFile(FEATURE_FREQUENCIES, write_bytes(self.paths.root / FEATURE_FREQUENCIES, data))
+        identity = self.corpus.identity
+        self._given = [InputFile(None, identity["name"], identity["sha256"], identity["n"], identity["revision"])]
+        total = len(self.corpus.texts)
+        whole = missing_spans(Span(0, total - 1), missing_spans(Span(0, total - 1), spans))
+        extent = Extent(total, covered(spans), total - n_used if covered(spans) == total else 0, tuple(whole))
+        self.publish(extent, [output], self._details(n_used))
+        if extent.done == extent.expected:
+            remove_segments(self.paths)
+        self.paths.partial.unlink(missing_ok=True)
+        common = {
+            layer: int((shares >= self.config.general_text_max_frequency).sum())
+            for layer, (shares, _) in frequencies.items()
+        }
+        _log.info(
+            "phase 2.2: %d of %d texts; features that fire on %.0f %% of them or more, by layer: %s",
+            *(extent.done, extent.expected, 100 * self.config.general_text_max_frequency),
+            ", ".join(f"{layer}: {count}" for layer, count in common.items()),
+        )
+
+    def _frequencies(self, layer: int) -> tuple[np.ndarray, int]:
+        """Returns the share of texts on which each feature fires, float64 (d_sae,), and the number of texts."""
+        encoder = load_encoder(self.profile, layer)
+        counts: np.ndarray | None = None
+        n = 0
+        for segment in self.store.column(f"{VECTOR_PREFIX}{layer}"):
+            vectors = vectors_of(segment, layer)
+            vectors = vectors[np.isfinite(vectors).all(axis=1)]
+            fires = [(encoder.encode(part) > 0).sum(dim=0).numpy() for part in _parts(vectors)]
+            found = np.sum(fires, axis=0, dtype=np.int64)
+            counts = found if counts is None else counts + found
+            n += len(vectors)
+        assert counts is not None, "there are no texts to measure"
+        return counts / max(n, 1), n
+
+    def _details(self, n_used: int) -> dict[str, Any]:
+        return {
+            **self.setup.as_record(),
+            "corpus": self.corpus.identity,
+            "n_texts": n_used,
+            "fingerprint": self.fingerprint(),
+        }
+
+
+def _parts(vectors: np.ndarray) -> Sequence[torch.Tensor]:
+    return torch.from_numpy(vectors).split(ENCODE_ROWS)

@@ -1,0 +1,69 @@
+"""Phase 3.5: the validation split at several temperatures, with the residual stream of the best layers.
+
+One greedy sample at temperature 0, several seeded ones at each other temperature. The last prompt token does not depend
+on the temperature, so vectors are captured once, and written as one file a problem and layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.logging import get_logger
+from common.model_facts import ModelFacts
+from common.model_location import chosen_layers
+from common.runs.artifacts import PhasePaths, task_activation, temperature_dataset, temperature_name
+from common.runs.best_features import WITHOUT_T_STATISTICS, BestFeatures, best_features
+from common.runs.discovery import phase_directory
+from common.runs.metadata import OutputFile, read_record
+from common_simplified.generation_files import WrittenFiles
+from common_simplified.generation_runner import GenerationRunner
+from common_simplified.generation_work import Arm
+
+_log = get_logger(__name__)
+
+
+class TemperatureRobustnessRunner(GenerationRunner):
+    """Generates the validation split at every temperature."""
+
+    phase = "3.5"
+    split = "validation"
+
+    def find_inputs(self) -> None:
+        """Finds the predictor and the steering features."""
+        self.steering: BestFeatures = best_features(self.find("2.5"))
+        has_t = read_record(PhasePaths(phase_directory(self.config, self.options, "2.10"))) is not None
+        self.predictors = best_features(self.find("2.10")) if has_t else self.steering
+        self.predictor_note = None if has_t else WITHOUT_T_STATISTICS
+        if self.predictor_note:
+            _log.info("phase 3.5: %s", self.predictor_note)
+
+    def capture_layers(self, facts: ModelFacts) -> list[int]:
+        """Returns the layers of the best features, or all with `capture_layers=all`."""
+        if self.config.capture_layers == "all":
+            return chosen_layers(self.config, facts)
+        return sorted(self.predictors.layers() | self.steering.layers())
+
+    def arms(self) -> list[Arm]:
+        """Temperature 0 once, every other temperature several times."""
+        return [
+            Arm(temperature_name(temperature), temperature, self.config.phase3_5_samples if temperature > 0 else 1)
+            for temperature in sorted(self.config.phase3_5_temperatures)
+        ]
+
+    def dataset_name(self, arm: Arm) -> str:
+        """`dataset_temp_0_3.parquet`."""
+        return temperature_dataset(arm.temperature)
+
+    def activation_name(self, row: Mapping[str, Any], layer: int) -> str:
+        """`task_activations/task_007_layer_3.npz`."""
+        return task_activation(row["task_id"], layer)
+
+    def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:  # noqa: ARG002
+        """Records which features the layers were captured for."""
+        return [], {
+            "best_layers": self.predictors.as_record(),
+            "steering_layers": self.steering.as_record(),
+            "predictor_note": self.predictor_note,
+            "temperatures": sorted(self.config.phase3_5_temperatures),
+        }

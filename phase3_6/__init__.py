@@ -1,0 +1,1 @@
+"""Phase 3.6: the hyperparameter split."""

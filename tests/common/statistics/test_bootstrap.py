@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import integrate, special, stats
+from sklearn import metrics
+
+from common.statistics.bootstrap import (
+    auroc_above_median,
+    auroc_draws,
+    average_precision_draws,
+    bootstrap_auroc,
+    bootstrap_average_precision,
+    problem_multiplicities,
+)
+
+pytestmark = pytest.mark.numeric
+
+Rows = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]
+
+
+def clustered(seed: int, n_problems: int, samples: int, n_scores: int, *, per_problem: bool) -> Rows:
+    """Rows of several samples a problem in mixed order; `per_problem` scores are the same for all of them."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(rng.permutation(10 * n_problems)[:n_problems], samples)
+    easy = np.repeat(rng.standard_normal(n_problems), samples)
+    noise = rng.standard_normal((n_problems, n_scores))
+    noise = np.repeat(noise, samples, axis=0) if per_problem else rng.standard_normal((len(groups), n_scores))
+    positive = rng.random(len(groups)) < special.expit(easy - 0.5)
+    scores = np.maximum(np.round(easy[:, None] + noise, 1), -0.4)  # ties, and a value that many rows share
+    order = rng.permutation(len(groups))
+    return scores[order], positive[order], groups[order]
+
+
+def resampled_rows(groups: NDArray[np.int64], counts: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of the rows of a draw, each repeated as often as its problem was drawn."""
+    times = dict(zip(sorted(set(groups.tolist())), counts.astype(int).tolist(), strict=True))
+    return np.repeat(np.arange(len(groups)), [times[group] for group in groups.tolist()])
+
+
+@pytest.mark.parametrize(("samples", "per_problem"), [(1, True), (4, True), (4, False)])
+def test_each_draw_has_the_figures_that_scikit_learn_computes_on_the_resampled_rows(
+    samples: int, per_problem: bool
+) -> None:
+    scores, positive, groups = clustered(1, 30, samples, 3, per_problem=per_problem)
+    areas = auroc_draws(scores, positive, groups, seed=5, n_draws=40)
+    precisions = average_precision_draws(scores, positive, groups, seed=5, n_draws=40)
+    multiplicities = problem_multiplicities(30, seed=5, n_draws=40)
+    for draw in range(40):
+        rows = resampled_rows(groups, multiplicities[:, draw])
+        for column in range(3):
+            area = metrics.roc_auc_score(positive[rows], scores[rows, column])
+            precision = metrics.average_precision_score(positive[rows], scores[rows, column])
+            assert areas[draw, column] == pytest.approx(area, abs=1e-12)
+            assert precisions[draw, column] == pytest.approx(precision, abs=1e-12)
+
+
+def test_draws_do_not_depend_on_how_many_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores, positive, groups = clustered(2, 25, 2, 2, per_problem=False)
+    whole = auroc_draws(scores, positive, groups, seed=1, n_draws=101)
+    monkeypatch.setattr("common.statistics.bootstrap.CHUNK_NUMBERS", 300)
+    np.testing.assert_array_equal(auroc_draws(scores, positive, groups, seed=1, n_draws=101), whole)
+
+
+def test_every_draw_has_as_many_problems_as_there_are_each_equally_often() -> None:
+    multiplicities = problem_multiplicities(20, seed=42, n_draws=5_000)
+    assert set(multiplicities.sum(axis=0).tolist()) == {20.0}
+    # Six standard errors of a mean of 5,000 binomial counts with variance 1 - 1/20.
+    np.testing.assert_allclose(multiplicities.mean(axis=1), 1, atol=6 * math.sqrt(0.95 / 5_000))
+    np.testing.assert_array_equal(multiplicities, problem_multiplicities(20, seed=42, n_draws=5_000))
+    assert (multiplicities != problem_multiplicities(20, seed=43, n_draws=5_000)).any()
+
+
+def test_the_order_of_rows_and_the_names_of_problems_change_nothing() -> None:
+    scores, positive, groups = clustered(3, 40, 3, 1, per_problem=False)
+    order = np.random.default_rng(0).permutation(len(groups))
+    first = bootstrap_auroc(scores[:, 0], positive, groups, seed=1, n_draws=200)
+    second = bootstrap_auroc(scores[order, 0], positive[order], 7 * groups[order] + 3, seed=1, n_draws=200)
+    assert first == second
+
+
+def test_the_interval_holds_the_middle_95_percent_of_the_draws_around_scikit_learns_value() -> None:
+    scores, positive, groups = clustered(4, 60, 2, 1, per_problem=False)
+    for estimate, draws, reference in (
+        (bootstrap_auroc, auroc_draws, metrics.roc_auc_score),
+        (bootstrap_average_precision, average_precision_draws, metrics.average_precision_score),
+    ):
+        found = estimate(scores[:, 0], positive, groups, seed=9, n_draws=999)
+        ordered = np.sort(draws(scores, positive, groups, seed=9, n_draws=999)[:, 0])
+        assert found.value == pytest.approx(reference(positive, scores[:, 0]), abs=1e-12)
+        assert found.low is not None and found.high is not None
+        assert ordered[24] <= found.low <= ordered[25] and ordered[973] <= found.high <= ordered[974]
+        assert (found.n, found.n_problems, found.n_draws, found.n_draws_left_out) == (120, 60, 999, 0)
+        json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_draws_of_one_class_are_left_out_and_counted() -> None:
+    positive = np.arange(30) == 4
+    scores = np.arange(30.0)
+    found = bootstrap_auroc(scores, positive, np.arange(30), seed=3, n_draws=2_000)
+    absent = problem_multiplicities(30, seed=3, n_draws=2_000)[4] == 0
+    assert found.n_draws_left_out == absent.sum()
+    assert np.isnan(auroc_draws(scores[:, None], positive, np.arange(30), seed=3, n_draws=2_000)[:, 0]).sum() == (
+        absent.sum()
+    )
+    # A problem stays out of a draw of 30 with probability (29 / 30)^30.
+    low, high = stats.binom.interval(0.999, 2_000, (29 / 30) ** 30)
+    assert low <= found.n_draws_left_out <= high
+    assert found.reason is None and found.low is not None
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_rows_of_one_class_give_no_value_but_a_reason(label: bool) -> None:
+    positive, groups = np.full(12, label), np.arange(12)
+    for estimate in (bootstrap_auroc, bootstrap_average_precision):
+        found = estimate(np.arange(12.0), positive, groups, seed=1, n_draws=50)
+        assert (found.value, found.low, found.high, found.n_draws_left_out) == (None, None, None, 50)
+        assert found.reason == f"no {'negative' if label else 'positive'} row among 12"
+    difference = auroc_above_median(np.arange(12.0), np.ones((12, 3)), positive, groups, seed=1, n_draws=50)
+    assert (difference.value, difference.low, difference.n) == (None, None, 12)
+
+
+def test_no_rows_give_no_value_but_a_reason() -> None:
+    found = bootstrap_auroc(np.array([]), np.array([], dtype=bool), np.array([], dtype=int), seed=1, n_draws=50)
+    assert (found.value, found.low, found.n, found.n_problems, found.reason) == (None, None, 0, 0, "no rows")
+
+
+def test_a_figure_that_no_draw_changes_has_no_interval_of_width_zero() -> None:
+    positive = np.arange(20) >= 12
+    perfect = bootstrap_auroc(positive.astype(float), positive, np.arange(20), seed=1, n_draws=100)
+    assert (perfect.value, perfect.low, perfect.high) == (1.0, None, None)
+    assert perfect.reason == "no interval: the figure is the same in all 100 draws of 20 problems"
+    one_problem = bootstrap_auroc(np.arange(20.0) % 3, positive, np.zeros(20, dtype=int), seed=1, n_draws=100)
+    assert one_problem.value is not None and one_problem.low is None and one_problem.n_problems == 1
+
+
+def test_the_difference_to_the_median_rival_is_taken_within_each_draw() -> None:
+    scores, positive, groups = clustered(6, 50, 2, 6, per_problem=False)
+    target, rivals = scores[:, 0], scores[:, 1:]
+    found = auroc_above_median(target, rivals, positive, groups, seed=2, n_draws=500)
+    aurocs = [metrics.roc_auc_score(positive, column) for column in scores.T]
+    assert found.value == pytest.approx(aurocs[0] - np.median(aurocs[1:]), abs=1e-12)
+    multiplicities, differences = problem_multiplicities(50, seed=2, n_draws=500), []
+    for draw in range(500):
+        rows = resampled_rows(groups, multiplicities[:, draw])
+        drawn = [metrics.roc_auc_score(positive[rows], column[rows]) for column in scores.T]
+        differences.append(drawn[0] - np.median(drawn[1:]))
+    assert [found.low, found.high] == pytest.approx(np.quantile(differences, [0.025, 0.975]).tolist(), abs=1e-12)
+
+
+def test_a_paired_difference_of_similar_scores_is_narrower_than_either_interval() -> None:
+    scores, positive, groups = clustered(7, 100, 1, 1, per_problem=True)
+    similar = scores[:, 0] + 0.1 * np.random.default_rng(1).standard_normal(100)
+    alone = bootstrap_auroc(scores[:, 0], positive, groups, seed=1, n_draws=1_000)
+    difference = auroc_above_median(scores[:, 0], similar[:, None], positive, groups, seed=1, n_draws=1_000)
+    assert alone.low is not None and alone.high is not None
+    assert difference.low is not None and difference.high is not None
+    assert difference.high - difference.low < (alone.high - alone.low) / 3
+
+
+SLOPE, OFFSET = 1.0, -0.5
+
+
+def true_auroc() -> float:
+    """AUROC of a standard normal score whose rows are positive with probability expit(SLOPE * score + OFFSET)."""
+    grid = np.linspace(-8, 8, 20_001)
+    weight, positive = stats.norm.pdf(grid), special.expit(SLOPE * grid + OFFSET)
+    below = integrate.cumulative_trapezoid(weight * (1 - positive), grid, initial=0)
+    pairs = integrate.trapezoid(weight * positive, grid) * below[-1]
+    return float(integrate.trapezoid(weight * positive * below, grid) / pairs)
+
+
+def coverage(n_simulations: int, *, by_problem: bool) -> int:
+    """In how many simulations of 80 problems with 8 alike samples the interval holds the true AUROC."""
+    truth, hits = true_auroc(), 0
+    for run in range(n_simulations):
+        rng = np.random.default_rng(1_000 + run)
+        score = rng.standard_normal(80)
+        passed = rng.random(80) < special.expit(SLOPE * score + OFFSET)
+        score, passed = np.repeat(score, 8), np.repeat(passed, 8)
+        groups = np.repeat(np.arange(80), 8) if by_problem else np.arange(640)
+        found = bootstrap_auroc(score, passed, groups, seed=run, n_draws=1_000)
+        assert found.low is not None and found.high is not None
+        hits += found.low <= truth <= found.high
+    return hits
+
+
+def test_intervals_over_problems_hold_the_truth_in_95_percent_of_simulations() -> None:
+    low, high = stats.binom.interval(0.999, 300, 0.95)
+    assert low <= coverage(300, by_problem=True) <= high
+
+
+def test_intervals_over_rows_are_too_narrow_when_samples_of_a_problem_resemble_each_other() -> None:
+    low, _ = stats.binom.interval(0.999, 100, 0.95)
+    assert coverage(100, by_problem=False) < low
