@@ -16,8 +16,8 @@ from common.runs.files import read_parquet, sha256_file
 class Corpus(NamedTuple):
     """Texts in the corpus's own order, and what they were read from.
 
-    `identity` holds `name`, `revision`, `sha256` (of the file, or of all files' digests), `content_sha256` (of the texts
-    that are read), `n` (texts that are read) and `n_corpus`.
+    `identity` holds `name`, `revision`, `sha256` (of the file, or of all files' digests), `content_sha256` (of the
+    texts that are read), `n` (texts that are read) and `n_corpus`.
     """
 
     texts: list[str]

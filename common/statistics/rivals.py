@@ -23,7 +23,10 @@ from common.statistics.selection import BoolArray, FloatArray, IntArray
 N_FOLDS = 5
 # Inverse strengths of the L2 penalty: from nothing but the class means' direction to almost no penalty.
 REGULARISATIONS = tuple(10.0**exponent for exponent in range(-6, 2))
-MAX_ITERATIONS = 2_000
+MAX_ITERATIONS = 5_000
+GRADIENT_TOLERANCE = 1e-7
+# Firing rates are shares of the same rows: differences closer than this are rounding.
+SAME_DISTANCE_DECIMALS = 9
 
 Matrix = NDArray[np.floating]
 
@@ -117,7 +120,7 @@ def fit_probes(x: Matrix, positive: BoolArray, regularisations: list[float] | tu
     coordinates = standard if basis is None else standard @ basis
     probes = []
     for strength in regularisations:
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(coordinates, positive)
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=GRADIENT_TOLERANCE).fit(coordinates, positive)
         weights = model.coef_[0] if basis is None else basis @ model.coef_[0]
         probes.append(LinearProbe(mean, scale, weights, float(model.intercept_[0])))
     return probes
@@ -153,7 +156,7 @@ def matched_features(firing_rates: FloatArray, target: int, seed: int, n_feature
     fewer features than asked for, fewer come back. Score them with `signed_scores`.
     """
     assert 0 <= target < len(firing_rates), f"target {target} of {len(firing_rates)} features"
-    distance = np.abs(firing_rates - firing_rates[target])
+    distance = np.abs(firing_rates - firing_rates[target]).round(SAME_DISTANCE_DECIMALS)
     order = np.lexsort((generator(seed, "matched features", target).permutation(len(distance)), distance))
     nearest = order[order != target][:n_features]
     return MatchedFeatures(nearest, firing_rates[nearest])

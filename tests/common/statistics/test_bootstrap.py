@@ -141,11 +141,11 @@ def test_a_figure_that_no_draw_changes_has_no_interval_of_width_zero() -> None:
 def test_the_difference_to_the_median_rival_is_taken_within_each_draw() -> None:
     scores, positive, groups = clustered(6, 50, 2, 6, per_problem=False)
     target, rivals = scores[:, 0], scores[:, 1:]
-    found = auroc_above_median(target, rivals, positive, groups, seed=2, n_draws=500)
+    found = auroc_above_median(target, rivals, positive, groups, seed=2, n_draws=100)
     aurocs = [metrics.roc_auc_score(positive, column) for column in scores.T]
     assert found.value == pytest.approx(aurocs[0] - np.median(aurocs[1:]), abs=1e-12)
-    multiplicities, differences = problem_multiplicities(50, seed=2, n_draws=500), []
-    for draw in range(500):
+    multiplicities, differences = problem_multiplicities(50, seed=2, n_draws=100), []
+    for draw in range(100):
         rows = resampled_rows(groups, multiplicities[:, draw])
         drawn = [metrics.roc_auc_score(positive[rows], column[rows]) for column in scores.T]
         differences.append(drawn[0] - np.median(drawn[1:]))
@@ -153,10 +153,12 @@ def test_the_difference_to_the_median_rival_is_taken_within_each_draw() -> None:
 
 
 def test_a_paired_difference_of_similar_scores_is_narrower_than_either_interval() -> None:
-    scores, positive, groups = clustered(7, 100, 1, 1, per_problem=True)
-    similar = scores[:, 0] + 0.1 * np.random.default_rng(1).standard_normal(100)
-    alone = bootstrap_auroc(scores[:, 0], positive, groups, seed=1, n_draws=1_000)
-    difference = auroc_above_median(scores[:, 0], similar[:, None], positive, groups, seed=1, n_draws=1_000)
+    rng, groups = np.random.default_rng(7), np.arange(100)
+    score = rng.standard_normal(100)
+    positive = rng.random(100) < special.expit(score)
+    similar = score + 0.1 * rng.standard_normal(100)
+    alone = bootstrap_auroc(score, positive, groups, seed=1, n_draws=1_000)
+    difference = auroc_above_median(score, similar[:, None], positive, groups, seed=1, n_draws=1_000)
     assert alone.low is not None and alone.high is not None
     assert difference.low is not None and difference.high is not None
     assert difference.high - difference.low < (alone.high - alone.low) / 3

@@ -54,11 +54,11 @@ def test_the_probe_is_the_one_that_scikit_learns_grid_search_finds(width: int) -
     search.fit(x.astype(np.float64), positive)
     assert found.settings["regularisation"] == search.best_params_["logisticregression__C"]
     assert found.settings["cross_validated_auroc"][f"{found.settings['regularisation']:g}"] == pytest.approx(
-        search.best_score_, abs=5e-3
+        search.best_score_, abs=1e-9
     )
     for scores, matrix in zip(found.scores, evaluation, strict=True):
         expected = search.decision_function(matrix.astype(np.float64))
-        np.testing.assert_allclose(scores[:, 0], expected, rtol=2e-2, atol=2e-3 * np.abs(expected).max())
+        np.testing.assert_allclose(scores[:, 0], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
 def test_the_probe_finds_a_planted_direction_and_nothing_where_there_is_none() -> None:
@@ -147,9 +147,10 @@ def test_a_score_that_points_the_wrong_way_in_training_is_negated_wherever_it_is
 
 def test_matched_features_are_the_nearest_in_firing_rate_without_the_target() -> None:
     rates = np.array([0.50, 0.10, 0.49, 0.90, 0.53, 0.00])
-    found = matched_features(rates, target=0, seed=1, n_features=3)
-    assert found.feature_idx.tolist() == [2, 4, 1] or found.feature_idx.tolist() == [2, 4, 3]
-    np.testing.assert_array_equal(found.firing_rate, rates[found.feature_idx])
+    taken = [matched_features(rates, target=0, seed=seed, n_features=3) for seed in range(20)]
+    # 0.10 and 0.90 are equally far from 0.50, though their floating-point differences need not be.
+    assert {tuple(found.feature_idx.tolist()) for found in taken} == {(2, 4, 1), (2, 4, 3)}
+    np.testing.assert_array_equal(taken[0].firing_rate, rates[taken[0].feature_idx])
     assert sorted(matched_features(rates, target=0, seed=1, n_features=100).feature_idx.tolist()) == [1, 2, 3, 4, 5]
 
 
