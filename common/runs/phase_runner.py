@@ -64,7 +64,8 @@ class PhaseRunner(ABC):
             if not self.options.fresh:
                 read_record(self.paths)
         except PipelineError as error:
-            self._refuse_unserved(list(self._unfit))
+            if len(self.spec.reads) == 1:
+                self._refuse_unserved(list(self._unfit))
             raise UsageError(str(error)) from error
         if self.spec.reads:
             self._refuse_unserved(self.options.inputs)

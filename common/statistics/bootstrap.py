@@ -99,6 +99,22 @@ def bootstrap_average_precision(
     return _one_score(average_precision_from_counts, scores, positive, groups, seed, n_draws)
 
 
+def bootstrap_share(positive: BoolArray, groups: IntArray, seed: int, n_draws: int) -> Estimate:
+    """Returns the share of positive rows with its interval over problems; None without rows.
+
+    A Wilson interval over rows would be too narrow where several samples of one problem resemble each other.
+    """
+    problems, problem = np.unique(groups, return_inverse=True)
+    n, n_problems = len(positive), len(problems)
+    if n == 0:
+        return Estimate(None, None, None, 0, 0, n_draws, n_draws, "no rows")
+    multiplicities = problem_multiplicities(n_problems, seed, n_draws)
+    drawn_positive = np.bincount(problem[positive], minlength=n_problems) @ multiplicities
+    draws = drawn_positive / (np.bincount(problem, minlength=n_problems) @ multiplicities)
+    low, high, reason = _interval(draws, n_problems)
+    return Estimate(int(np.count_nonzero(positive)) / n, low, high, n, n_problems, n_draws, 0, reason)
+
+
 def auroc_above_median(
     target: ArrayLike, rivals: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
 ) -> Estimate:
@@ -179,16 +195,22 @@ def _chunks(n: int, size: int) -> Iterator[slice]:
 
 
 def _estimate(observed: float, draws: FloatArray, positive: BoolArray, groups: IntArray) -> Estimate:
-    n_problems = len(np.unique(groups))
+    n, n_problems = len(positive), len(np.unique(groups))
     used = draws[~np.isnan(draws)]
-    value, low, high, reason = None, None, None, missing_class(positive)
-    if reason is None:
-        value = observed
-        if len(used) == 0:
-            reason = f"no interval: each of {len(draws)} draws held one class only"
-        elif used.min() == used.max():
-            reason = f"no interval: the figure is the same in all {len(used)} draws of {n_problems} problems"
-        else:
-            tail = (1 - CONFIDENCE) / 2
-            low, high = (float(end) for end in np.quantile(used, [tail, 1 - tail]))
-    return Estimate(value, low, high, len(positive), n_problems, len(draws), len(draws) - len(used), reason)
+    left_out = len(draws) - len(used)
+    missing = missing_class(positive)
+    if missing:
+        return Estimate(None, None, None, n, n_problems, len(draws), left_out, missing)
+    low, high, reason = _interval(used, n_problems)
+    return Estimate(observed, low, high, n, n_problems, len(draws), left_out, reason)
+
+
+def _interval(draws: FloatArray, n_problems: int) -> tuple[float | None, float | None, str | None]:
+    """Both ends, or why there are none: an interval of width zero would claim certainty that no resampling can give."""
+    if len(draws) == 0:
+        return None, None, "no interval: each draw held one class only"
+    if draws.min() == draws.max():
+        return None, None, f"no interval: the figure is the same in all {len(draws)} draws of {n_problems} problems"
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return float(low), float(high), None

@@ -102,29 +102,24 @@ def rival_report(
     """
     values, positive = checked_rows(rivals, positive)
     assert values.ndim == 2, f"rivals: {values.shape}"
-    reason = missing_class(positive) or (None if values.shape[1] else "no rival could be matched")
+    n_scores, own = values.shape[1], auroc(target, positive)
     aurocs = [auroc(column, positive) for column in values.T]
-    precisions = [average_precision(column, positive) for column in values.T]
-    above, n_at_least = None, None
-    own = auroc(target, positive)
-    if values.shape[1]:
-        above = auroc_above_median(target, values, positive, groups, seed, n_draws).as_dict()
-    if own is not None:
-        n_at_least = sum(one is not None and one >= own for one in aurocs)
+    above = auroc_above_median(target, values, positive, groups, seed, n_draws).as_dict() if n_scores else None
+    n_at_least = None if own is None else sum(one is not None and one >= own for one in aurocs)
     return {
         "n": len(positive),
         "n_problems": len(np.unique(groups)),
-        "n_scores": values.shape[1],
+        "n_scores": n_scores,
         "auroc": _spread(aurocs),
-        "average_precision": _spread(precisions),
+        "average_precision": _spread([average_precision(column, positive) for column in values.T]),
         "target_minus_median": above,
         "n_at_least_target": n_at_least,
-        "reason": reason,
+        "reason": missing_class(positive) or (None if n_scores else "no rival score"),
     }
 
 
 def _spread(figures: Sequence[float | None]) -> dict[str, float | None]:
     known = [figure for figure in figures if figure is not None]
     if not known:
-        return {"median": None, "low": None, "high": None}
-    return {"median": float(np.median(known)), "low": min(known), "high": max(known)}
+        return {"median": None, "min": None, "max": None}
+    return {"median": float(np.median(known)), "min": min(known), "max": max(known)}

@@ -120,7 +120,9 @@ def fit_probes(x: Matrix, positive: BoolArray, regularisations: list[float] | tu
     coordinates = standard if basis is None else standard @ basis
     probes = []
     for strength in regularisations:
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=GRADIENT_TOLERANCE).fit(coordinates, positive)
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=GRADIENT_TOLERANCE).fit(
+            coordinates, positive
+        )
         weights = model.coef_[0] if basis is None else basis @ model.coef_[0]
         probes.append(LinearProbe(mean, scale, weights, float(model.intercept_[0])))
     return probes

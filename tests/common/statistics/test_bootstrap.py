@@ -15,6 +15,7 @@ from common.statistics.bootstrap import (
     average_precision_draws,
     bootstrap_auroc,
     bootstrap_average_precision,
+    bootstrap_share,
     problem_multiplicities,
 )
 
@@ -162,6 +163,26 @@ def test_a_paired_difference_of_similar_scores_is_narrower_than_either_interval(
     assert alone.low is not None and alone.high is not None
     assert difference.low is not None and difference.high is not None
     assert difference.high - difference.low < (alone.high - alone.low) / 3
+
+
+def test_a_share_has_the_interval_of_the_resampled_rows() -> None:
+    _, positive, groups = clustered(8, 40, 3, 1, per_problem=True)
+    kept = np.random.default_rng(1).random(120) < 0.8  # problems with unlike numbers of samples
+    positive, groups = positive[kept], groups[kept]
+    found = bootstrap_share(positive, groups, seed=4, n_draws=300)
+    n_problems = len(set(groups.tolist()))
+    multiplicities = problem_multiplicities(n_problems, seed=4, n_draws=300)
+    shares = [positive[resampled_rows(groups, counts)].mean() for counts in multiplicities.T]
+    assert found.value == positive.mean() and (found.n, found.n_problems) == (kept.sum(), n_problems)
+    assert [found.low, found.high] == pytest.approx(np.quantile(shares, [0.025, 0.975]).tolist(), abs=1e-12)
+
+
+def test_a_share_of_no_rows_or_of_nothing_but_failures_has_no_interval_but_a_reason() -> None:
+    nothing = bootstrap_share(np.array([], dtype=bool), np.array([], dtype=int), seed=1, n_draws=10)
+    assert (nothing.value, nothing.low, nothing.reason) == (None, None, "no rows")
+    failures = bootstrap_share(np.zeros(9, dtype=bool), np.arange(9), seed=1, n_draws=10)
+    assert (failures.value, failures.low, failures.high) == (0.0, None, None)
+    assert failures.reason == "no interval: the figure is the same in all 10 draws of 9 problems"
 
 
 SLOPE, OFFSET = 1.0, -0.5

@@ -156,7 +156,7 @@ def test_a_score_equal_to_the_threshold_is_called_positive_in_choosing_and_in_ap
     choice = f1_optimal_threshold(SCORES, POSITIVE)
     assert choice.threshold is not None
     applied = classification_at(SCORES.astype(np.float32), POSITIVE, choice.threshold)
-    assert applied.n_flagged == np.count_nonzero(SCORES >= choice.threshold)
+    assert applied.n_flagged == np.count_nonzero(choice.threshold <= SCORES)
     assert applied.f1 == choice.f1
 
 
