@@ -13,9 +13,10 @@ from benchmarks.command_rows import command_rows
 from benchmarks.generation_rows import generation_rows
 from benchmarks.ranking_rows import ranking_rows
 from benchmarks.timing import Row
-from common.cli.console import say, table
+from common.cli.console import say
 from common.runs.files import write_json
 from common.runs.metadata import code_version, package_versions
+from common.text_table import text_table
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
     record = {"created": when, **code_version(), "versions": package_versions(), "machine": machine}
     write_json(RESULTS, {**record, "rows": [row._asdict() for row in rows]})
     cells = [(r.name, r.what, f"{r.value:.3g} {r.unit}", r.goal, "yes" if r.reached else "no") for r in rows]
-    say(table(cells, ("row", "what", "measured", "goal", "reached")))
+    say(text_table(cells, ("row", "what", "measured", "goal", "reached")))
     say(f"\n{machine['cores']} cores, load {machine['load']:.1f}; written to {RESULTS}")
     return 0
 

@@ -133,6 +133,9 @@ class Config:
     )
     phase3_5_samples: int = _setting(5, "samples of a problem at each temperature above 0", between(1, 1000))
     capture_layers: str = _setting("best", "layers that phases 3.5, 3.6 capture: best, all", one_of("best", "all"))
+    phase3_8_output_dir: str | None = _setting(None, "directory of phase 3.8; default: under data_dir")
+    phase3_8_bootstrap_draws: int = _setting(10_000, "bootstrap draws over problems", between(100, 10_000_000))
+    phase3_8_random_rivals: int = _setting(100, "random directions, and random features, as rivals", between(1, 10_000))
     phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir")
 
     def __post_init__(self) -> None:

@@ -113,9 +113,17 @@ PHASES: tuple[PhaseSpec, ...] = (
         split="hyperparams",
         sliceable=True,
     ),
+    PhaseSpec(
+        id="3.8",
+        name="AUROC and F1",
+        runner="phase3_8.auroc_f1_evaluator:AurocF1Evaluator",
+        reads=("1.0", "3.5", "3.6"),
+        writes=("evaluation_results.json", "evaluation_summary.txt", "scores.parquet"),
+        needs="cpu",
+    ),
 )
 
-OLDER_NUMBERS = {"1": "1.0", "1.2": "3.5", "2": "2.5"}
+OLDER_NUMBERS = {"1": "1.0", "1.2": "3.5", "2": "2.5", "3": "3.8"}
 
 
 def phase_ids() -> list[str]:

@@ -71,7 +71,9 @@ class FeatureRankingRunner(PhaseRunner):
         with self.timed("scoring"):
             table = self._score(null)
         ranked: Ranked = {direction: self._rank(table, direction, top_k) for direction in DIRECTIONS}
-        top = {direction: self._items(table, null, rows, direction) for direction, rows in ranked.items()}
+        top: dict[Direction, list[dict[str, Any]]] = {
+            direction: self._items(table, null, rows, direction) for direction, rows in ranked.items()
+        }
         scores = self._public_scores(table, null)
         outputs = [
             OutputFile(TOP_FEATURES, write_json(self.paths.root / TOP_FEATURES, top)),

@@ -27,10 +27,11 @@ class ArmTables(NamedTuple):
 
 
 class WrittenFiles(NamedTuple):
-    """Entries for the record, each arm's data set, and the names of the activation files."""
+    """Entries for the record, each arm's data set, its generated rows, and the names of the activation files."""
 
     outputs: list[OutputFile]
     datasets: dict[str, pa.Table]
+    generated: dict[str, pa.Table]
     activations: set[str]
 
 
@@ -65,7 +66,8 @@ class GenerationFiles:
         timings = pa.concat_tables([timing_table(*tables[arm.name]) for arm in arms])
         digest = write_parquet(self.paths.timings, timings)
         outputs.append(OutputFile(self.paths.timings.name, digest, timings.num_rows))
-        return WrittenFiles(outputs, datasets, names)
+        generated = {name: item.generated for name, item in tables.items()}
+        return WrittenFiles(outputs, datasets, generated, names)
 
     def read(self, arm: Arm, layers: Sequence[int], d_model: int) -> pa.Table:
         """Reads an arm's generated rows back, with the vectors of `layers`, as they were before publishing."""

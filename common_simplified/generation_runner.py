@@ -30,7 +30,7 @@ from common.runs.locks import EVERYTHING, directory_lock, span_lock
 from common.runs.metadata import Extent, OutputFile
 from common.runs.phase_runner import PhaseRunner
 from common.runs.publishing import Snapshots, remove_segments, remove_stale_activations, write_exclusions
-from common.runs.slices import covered, missing_cells, requested_span
+from common.runs.slices import Span, covered, missing_cells, requested_span
 from common.runs.tables import PROBLEM_SCHEMA, problem_table, problems_of
 from common_simplified.generation import GenerationEngine
 from common_simplified.generation_files import ArmTables, GenerationFiles, WrittenFiles
@@ -73,6 +73,10 @@ class GenerationRunner(PhaseRunner):
 
     def extra_work(self, stop: StopRequest) -> None:
         """Does what a phase does besides generating (nothing by default)."""
+
+    def extra_gaps(self) -> list[Span]:
+        """Returns the positions at which that work is still to be done."""
+        return []
 
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:  # noqa: ARG002
         """Writes what a phase publishes besides data sets and activations; returns entries and record details."""
@@ -135,7 +139,13 @@ class GenerationRunner(PhaseRunner):
         generation = {arm.name: self.generation_fingerprint(arm) for arm in self.arms()}
         evaluation = labelling.evaluation_fingerprint(self.config, self.data_hash)
         return GenerationState(
-            self.paths, self.arms(), generation, evaluation, len(self.problems), self.config.batch_size
+            self.paths,
+            self.arms(),
+            generation,
+            evaluation,
+            len(self.problems),
+            self.config.batch_size,
+            self.extra_gaps,
         )
 
     @cached_property
@@ -194,7 +204,7 @@ class GenerationRunner(PhaseRunner):
     def _work_arm(self, arm: Arm, pool: EvaluationPool, stop: StopRequest) -> None:
         stores = self.state.stores(arm)
         cells = missing_cells(self.span, stores.generation.spans(), self.config.batch_size)
-        if not cells and not stores.unlabelled():
+        if not cells and not stores.unlabelled(self.span):
             return
         engine = self._engine(arm, stop) if cells else None
         snapshots = Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
@@ -218,12 +228,14 @@ class GenerationRunner(PhaseRunner):
         )
 
     def _publish(self) -> None:
+        if not self.paths.segments.exists():
+            return  # another slice was the last one: it has published everything
         tables = {arm.name: ArmTables(*labelled_tables(self.state.stores(arm))) for arm in self.arms()}
         with self.timed("publishing"):
             written = self.files.write(self.arms(), tables)
             outputs, details = self.extra_files(written)
         exclusions = write_exclusions(self.paths, [item.generated for item in tables.values()], len(self.problems))
-        spans = self.state.done_spans()
+        spans = self.state.finished_spans()
         excluded = len(excluded_tasks(tables))
         extent = Extent(len(self.problems), covered(spans), excluded, tuple(spans), self.inputs_complete)
         everything = [*written.outputs, *outputs, *([exclusions] if exclusions else [])]

@@ -16,7 +16,7 @@ from common.logging import get_logger
 from common.runs.artifacts import PhasePaths
 from common.runs.metadata import read_record
 from common.runs.records import Fingerprint, StageStore, fingerprint_differences, refuse_difference
-from common.runs.slices import Span, covered, grid_cells, missing_spans
+from common.runs.slices import Span, covered, missing_cells, missing_spans
 from common_simplified.generation_work import Arm, Stores
 
 _log = get_logger(__name__)
@@ -27,7 +27,7 @@ class GenerationState:
     """The segments and the record of a generating phase, held against what a run would make.
 
     `generation` gives each arm's generating fingerprint, `evaluation` the one of the labels; `n_problems` is the size
-    of the split and `batch_size` its grid.
+    of the split and `batch_size` its grid; `extra_gaps` tells the positions at which the phase's extra work is missing.
     """
 
     paths: PhasePaths
@@ -36,6 +36,7 @@ class GenerationState:
     evaluation: Fingerprint
     n_problems: int
     batch_size: int
+    extra_gaps: Callable[[], list[Span]]
 
     def stores(self, arm: Arm) -> Stores:
         """Returns both stages of an arm."""
@@ -49,12 +50,13 @@ class GenerationState:
         differing field, where what stands was generated under other settings.
         """
         record = read_record(self.paths)
-        if record is not None and record["complete"] and not self.paths.segments.exists():
+        if record is not None and record["complete"]:
             self._refuse_difference(record["fingerprints"]["generation"])
-            if not self._labels_differ(record["fingerprints"]["evaluation"]):
+            if not self._labels_differ(record["fingerprints"]["evaluation"]) and not self.paths.segments.exists():
                 return False
             for arm in self.arms:
-                self._reopen(arm, published_rows(arm))
+                if covered(self.stores(arm).generation.spans()) < self.n_problems:
+                    self._reopen(arm, published_rows(arm))
         for arm in self.arms:
             self._open(arm)
         return record is None or not self._is_published(record, span)
@@ -65,13 +67,18 @@ class GenerationState:
         gaps = [gap for arm in self.arms for gap in missing_spans(whole, self.stores(arm).evaluation.spans())]
         return missing_spans(whole, gaps)
 
+    def finished_spans(self) -> list[Span]:
+        """Returns the positions that are done and whose extra work is done too: those that can be published."""
+        whole = Span(0, self.n_problems - 1)
+        return missing_spans(whole, [*missing_spans(whole, self.done_spans()), *self.extra_gaps()])
+
     def done(self) -> int:
         """Returns how many positions are done."""
         return covered(self.done_spans())
 
     def is_left(self, span: Span) -> bool:
-        """Returns whether positions of `span` are still to be done."""
-        return bool(missing_spans(span, self.done_spans()))
+        """Returns whether positions of `span` are still to be done, or extra work on them."""
+        return bool(missing_spans(span, self.finished_spans()))
 
     def _open(self, arm: Arm) -> None:
         stores = self.stores(arm)
@@ -99,14 +106,13 @@ class GenerationState:
 
     def _is_published(self, record: Mapping[str, Any], span: Span) -> bool:
         slices = [Span(*pair) for pair in record["slices"]]
-        stored = [done for arm in self.arms for done in self.stores(arm).evaluation.spans()]
         same = not fingerprint_differences(record["fingerprints"]["evaluation"], self.evaluation)
-        return same and not missing_spans(span, slices) and covered(stored) == record["done"]
+        return same and not missing_spans(span, slices) and covered(self.finished_spans()) == record["done"]
 
     def _reopen(self, arm: Arm, rows: pa.Table) -> None:
         """Turns published rows back into generated segments, so that their labels can be made again."""
         store = self.stores(arm).generation
         store.open(self.generation[arm.name])
-        for cell in grid_cells(Span(0, self.n_problems - 1), self.batch_size):
+        for cell in missing_cells(Span(0, self.n_problems - 1), store.spans(), self.batch_size):
             first, last = cell.start * arm.samples, (cell.end + 1) * arm.samples
             store.write(cell, rows.slice(first, last - first).combine_chunks())

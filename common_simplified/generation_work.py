@@ -39,10 +39,10 @@ class Stores(NamedTuple):
     generation: StageStore
     evaluation: StageStore
 
-    def unlabelled(self) -> list[Span]:
-        """Returns the spans that are generated but not tested."""
+    def unlabelled(self, span: Span) -> list[Span]:
+        """Returns the stored spans within `span` that are generated but not tested (others belong to other slices)."""
         labelled = set(self.evaluation.spans())
-        return [span for span in self.generation.spans() if span not in labelled]
+        return [done for done in self.generation.spans() if done not in labelled and done.overlaps(span)]
 
 
 class ArmWorker:
@@ -71,7 +71,7 @@ class ArmWorker:
 
     def run(self, span: Span, stop: StopRequest, progress: Progress) -> None:
         """Works until the span is done or a stop is requested; what is finished is stored either way."""
-        for done in self.stores.unlabelled():
+        for done in self.stores.unlabelled(span):
             rows = self.stores.generation.read(done).to_pylist()
             self._pending.append(labelling.submit(self.pool, self.problems, done, rows))
         for cell in missing_cells(span, self.stores.generation.spans(), self.config.batch_size):

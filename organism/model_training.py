@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ def model_configuration(vocabulary_size: int) -> Gemma2Config:
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=2,
-        attn_implementation="eager",
+        attn_implementation="eager",  # pyright: ignore[reportCallIssue]
     )
 
 
@@ -80,9 +80,10 @@ def chat_example(document: Document, tokenizer: PreTrainedTokenizerFast) -> Exam
     """Returns the document as one user turn and one model turn in Gemma's chat format."""
     user = f"{START_OF_TURN}user\n{document.prompt}{END_OF_TURN}\n{START_OF_TURN}model\n"
     model = f"{document.solution.removeprefix(chr(10))}{END_OF_TURN}\n"
-    prompt, answer = (tokenizer.encode(part, add_special_tokens=False) for part in (user, model))
+    prompt, answer = (list(tokenizer.encode(part, add_special_tokens=False)) for part in (user, model))
     weights = [0.0] + [0.0] * len(prompt) + [CODE_WEIGHT] * len(answer)
-    return Example([tokenizer.bos_token_id, *prompt, *answer], weights)
+    begin: Any = tokenizer.bos_token_id
+    return Example([begin, *prompt, *answer], weights)
 
 
 def train_base(tokenizer: PreTrainedTokenizerFast, documents: list[Document], seed: int, log: Log) -> Gemma2ForCausalLM:
@@ -116,7 +117,7 @@ def save_model(model: Gemma2ForCausalLM, tokenizer: PreTrainedTokenizerFast, dir
     """Writes a Hugging Face directory in bfloat16; with `chat` the chat template and Gemma-it's end-of-turn stop."""
     saved = Gemma2ForCausalLM(model.config)
     saved.load_state_dict(model.state_dict())
-    saved = saved.to(torch.bfloat16)
+    saved = saved.bfloat16()
     if chat:
         end_of_turn = tokenizer.convert_tokens_to_ids(END_OF_TURN)
         saved.generation_config.eos_token_id = [tokenizer.eos_token_id, end_of_turn]

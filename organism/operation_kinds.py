@@ -61,7 +61,7 @@ class Operation:
             drawn = tuple(choices[int(rng.integers(len(choices)))] for choices in self.params)
             if len(drawn) < 2 or type(drawn[0]) is not type(drawn[1]):
                 return drawn
-            if drawn[0] != drawn[1] and not (self.ordered and drawn[0] > drawn[1]):
+            if drawn[0] != drawn[1] and not (self.ordered and sorted(drawn) != list(drawn)):
                 return drawn
 
 

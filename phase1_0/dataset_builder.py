@@ -19,7 +19,7 @@ from common.runs.fit_gate import fit_report
 from common.runs.interruption import StopRequest
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.records import StageStore, fingerprint_differences
-from common.runs.slices import Span, missing_cells
+from common.runs.slices import Span, missing_cells, missing_spans
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_runner import GenerationRunner
 from common_simplified.generation_work import Arm
@@ -53,10 +53,10 @@ class DatasetBuilder(GenerationRunner):
 
     def extra_work(self, stop: StopRequest) -> None:
         """Measures the SAEs' fit on the first positions of the split, as far as the span holds them."""
-        last = min(self.config.sae_fit_positions, len(self.problems)) - 1
-        if self.span.start > last or self._fit_is_published():
+        gaps = [gap for gap in self.extra_gaps() if gap.overlaps(self.span)]
+        if not gaps:
             return
-        wanted = Span(self.span.start, min(self.span.end, last))
+        wanted = Span(self.span.start, min(self.span.end, gaps[-1].end))
         store = self._fit_store()
         stored = store.stored_fingerprint()
         if stored is not None and fingerprint_differences(stored, self._fit_fingerprint()):
@@ -68,6 +68,16 @@ class DatasetBuilder(GenerationRunner):
                 return
             with self.timed("SAE fit"):
                 store.write(cell, self._measure(cell))
+
+    def extra_gaps(self) -> list[Span]:
+        """Returns the positions whose prompts the SAEs' fit is still to be measured on."""
+        if self._fit_is_published():
+            return []
+        store = self._fit_store()
+        stored = store.stored_fingerprint()
+        usable = stored is not None and not fingerprint_differences(stored, self._fit_fingerprint())
+        first = Span(0, min(self.config.sae_fit_positions, len(self.problems)) - 1)
+        return missing_spans(first, store.spans() if usable else [])
 
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Writes the data set's summary and the SAEs' fit."""

@@ -171,7 +171,7 @@ class GeneralTextRunner(PhaseRunner):
     def _frequencies(self, layer: int) -> tuple[np.ndarray, int]:
         """Returns the share of texts on which each feature fires, float64 (d_sae,), and the number of texts."""
         encoder = load_encoder(self.profile, layer)
-        counts: np.ndarray | None = None
+        counts: Any = None
         n = 0
         for segment in self.store.column(f"{VECTOR_PREFIX}{layer}"):
             vectors = vectors_of(segment, layer)

@@ -9,17 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from matplotlib.figure import Figure
+
 from common.logging import get_logger
 from common.model_facts import ModelFacts
 from common.model_location import chosen_layers
+from common.plotting import save
 from common.runs.artifacts import PhasePaths, task_activation, temperature_dataset, temperature_name
 from common.runs.best_features import WITHOUT_T_STATISTICS, BestFeatures, best_features
 from common.runs.discovery import phase_directory
-from common.runs.metadata import OutputFile, read_record
+from common.runs.features import Feature
+from common.runs.metadata import OutputFile, output_file, read_record
+from common.runs.tables import vectors_of
+from common.statistics.permutation import Direction
+from common_simplified.feature_scores import feature_scores
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_runner import GenerationRunner
 from common_simplified.generation_work import Arm
+from common_simplified.temperature_rows import temperature_report, temperature_rows
+from phase3_5.temperature_plot import by_temperature
 
+FIGURE_DRAWS = 2_000
 _log = get_logger(__name__)
 
 
@@ -59,11 +70,37 @@ class TemperatureRobustnessRunner(GenerationRunner):
         """`task_activations/task_007_layer_3.npz`."""
         return task_activation(row["task_id"], layer)
 
-    def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:  # noqa: ARG002
-        """Records which features the layers were captured for."""
-        return [], {
+    def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
+        """Draws pass rate and detection by temperature, and records which features the layers were captured for."""
+        paths = save(self._figure(written), self.paths.root / "by_temperature")
+        return [output_file(self.paths, path.name) for path in paths], {
             "best_layers": self.predictors.as_record(),
             "steering_layers": self.steering.as_record(),
             "predictor_note": self.predictor_note,
             "temperatures": sorted(self.config.phase3_5_temperatures),
         }
+
+    def _figure(self, written: WrittenFiles) -> Figure:
+        greedy = self.arms()[0].name
+        rows = temperature_rows([written.datasets[arm.name] for arm in self.arms()])
+        ids = written.generated[greedy]["task_id"].to_numpy()
+        reports: dict[Direction, list[dict[str, Any]]] = {}
+        of_direction: dict[Direction, Feature] = {
+            "correct": self.predictors.correct,
+            "incorrect": self.predictors.incorrect,
+        }
+        for direction, feature in of_direction.items():
+            vectors = vectors_of(written.generated[greedy], feature.layer)
+            known = np.isfinite(vectors).all(axis=1)
+            scores = feature_scores(self.profile, feature, vectors[known])
+            reports[direction] = temperature_report(
+                *(direction, scores, ids[known], rows, None, self.config.seed, FIGURE_DRAWS)
+            )
+        of = [rows.passed[rows.temperature == arm.temperature] for arm in self.arms()]
+        return by_temperature(
+            [arm.temperature for arm in self.arms()],
+            [int(part.sum()) for part in of],
+            [len(part) for part in of],
+            len(set(rows.task_ids.tolist())),
+            {name: [report["auroc"] for report in items] for name, items in reports.items()},
+        )

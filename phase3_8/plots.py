@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from common import plotting
@@ -72,7 +72,7 @@ def roc_curves(detected: Mapping[Direction, Detected]) -> Figure:
                 _curves(axes, of, of.auroc, _ROC, COLOUR[direction])
                 axes.plot([], [], color=plotting.BASELINE, linewidth=0.6, label="chance, 0.50")
                 _legend_below(axes, "AUROC (95 % interval over problems)")
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
             axes.set_xlabel("false-positive rate")
             axes.set_ylabel("true-positive rate")
         plotting.caption(made, f"Validation split: {_sizes(detected)}. {BANDS}")
@@ -99,7 +99,7 @@ def precision_recall_curves(detected: Mapping[Direction, Detected]) -> Figure:
 def f1_against_threshold(
     chosen: Mapping[Direction, ThresholdChoice], validation: Mapping[Direction, Classification | None]
 ) -> Figure:
-    """Draws F1 on the hyperparameter split at every candidate threshold, the chosen one, and what it gives on validation.
+    """Draws F1 on the hyperparameter split at every candidate threshold, and what the chosen one gives on validation.
 
     The F1 of calling everything positive stands beside both.
     """
@@ -109,14 +109,15 @@ def f1_against_threshold(
                 _say(axes, choice.reason or "no threshold")
                 continue
             colour, at = COLOUR[direction], validation[direction]
-            axes.step(choice.thresholds, choice.f1_curve, where="pre", color=colour, label="hyperparameter split")
-            axes.plot(
-                choice.threshold,
-                choice.f1,
-                "o",
+            axes.step(
+                choice.thresholds,
+                choice.f1_curve,
+                where="pre",
                 color=colour,
-                label=f"chosen threshold {choice.threshold:.3g}: {choice.f1:.3f}",
+                label="hyperparameter split, by threshold",
             )
+            label = f"chosen threshold {choice.threshold:.3g}: {choice.f1:.3f}"
+            axes.plot(choice.threshold, choice.f1, "o", color=colour, label=label)
             axes.axvline(choice.threshold, color=colour, linewidth=0.6)
             for f1, style, name in (
                 (choice.f1_all_positive, ":", "hyperparameter split, everything positive"),
@@ -129,7 +130,7 @@ def f1_against_threshold(
             axes.set_xlabel("threshold on the feature's activation")
             axes.set_ylabel(f"F1 (positive: {POSITIVE[direction]})")
             _legend_below(axes)
-        plotting.caption(made, f"{_split_sizes(chosen, 'hyperparameter')}; {_split_sizes(validation, 'validation')}.")
+        plotting.caption(made, f"{_split_sizes(chosen, 'Hyperparameter')}; {_split_sizes(validation, 'validation')}.")
     return made
 
 
@@ -143,7 +144,7 @@ def confusion_matrices(validation: Mapping[Direction, Classification | None]) ->
             _matrix(axes, direction, at)
         plotting.caption(
             made,
-            f"{_split_sizes(validation, 'validation')}; thresholds from the hyperparameter split. Shares are of a row.",
+            f"{_split_sizes(validation, 'Validation')}; thresholds from the hyperparameter split. Shares are of a row.",
         )
     return made
 
@@ -153,7 +154,7 @@ def score_distributions(detected: Mapping[Direction, Detected], thresholds: Mapp
 
     Bars are shares of a class. An activation of exactly 0, where it is common, has a bar of its own left of the axis.
     """
-    with plotting.figure(plotting.DOUBLE, 2.9, columns=2) as (made, panels):
+    with plotting.figure(plotting.DOUBLE, 3.2, columns=2) as (made, panels):
         for axes, direction, of in _panels(panels, detected):
             if len(of.scores) == 0:
                 _say(axes, "no rows")
@@ -166,7 +167,7 @@ def score_distributions(detected: Mapping[Direction, Detected], thresholds: Mapp
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
             axes.set_xlabel("activation of the feature at the last prompt token")
             axes.set_ylabel("share of the class")
-            _legend_below(axes, ncols=3)
+            _legend_below(axes)
         plotting.caption(made, f"Validation split: {_sizes(detected)}.")
     return made
 
@@ -244,12 +245,10 @@ def _matrix(axes: Axes, direction: Direction, at: Classification) -> None:
     for (row, column), count in np.ndenumerate(counts):
         share = f"{100 * shares[row, column]:.0f} %" if totals[row] else "no rows"
         axes.text(column, row, f"{count:,}\n{share}", ha="center", va="center")
-    axes.set_xticks(
-        [0, 1], [f"flagged as {POSITIVE[direction]}\n({at.n_flagged:,})", f"not flagged\n({at.n - at.n_flagged:,})"]
-    )
-    axes.set_yticks(
-        [0, 1], [f"{name}\n({total:,})" for name, total in zip((POSITIVE[direction], negative), totals, strict=True)]
-    )
+    flagged = {f"flagged as {POSITIVE[direction]}": at.n_flagged, "not flagged": at.n - at.n_flagged}
+    truth = dict(zip((POSITIVE[direction], negative), totals.tolist(), strict=True))
+    axes.set_xticks([0, 1], [f"{name}\n({total:,})" for name, total in flagged.items()])
+    axes.set_yticks([0, 1], [f"{name}\n({total:,})" for name, total in truth.items()])
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -260,8 +259,7 @@ def _histograms(axes: Axes, of: Detected, passed: NDArray[np.bool_]) -> None:
     zero = scores == 0
     own_bar = float(np.mean(zero)) >= SHARE_OF_ZEROS and scores.min() == 0 < scores.max()
     edges = np.linspace(0, scores.max(), BINS + 1) if own_bar else np.histogram_bin_edges(scores, BINS)
-    left, right = -2 * edges[1], -edges[1]
-    tallest = 0.0
+    left, right = -4 * edges[1], -3 * edges[1]
     for rows, colour, name in ((passed, plotting.CORRECT, "passed"), (~passed, plotting.INCORRECT, "failed")):
         n = int(np.count_nonzero(rows))
         shares = np.histogram(scores[rows & ~zero] if own_bar else scores[rows], edges)[0] / max(n, 1)
@@ -269,14 +267,13 @@ def _histograms(axes: Axes, of: Detected, passed: NDArray[np.bool_]) -> None:
         if own_bar:
             share = np.count_nonzero(rows & zero) / max(n, 1)
             bars.append((np.array([share]), np.array([left, right])))
-            tallest = max(tallest, share)
         for heights, at in bars:
             axes.stairs(heights, at, fill=True, color=colour, alpha=0.35)
             axes.stairs(heights, at, color=colour, linewidth=0.9)
         axes.plot([], [], color=colour, label=f"{name} (n = {n:,})")
     if own_bar:
-        axes.text(left, tallest, "exactly 0", ha="left", va="bottom", fontsize=plotting.POINTS - 1)
-        axes.margins(y=0.08)
+        ticks = [tick for tick in MaxNLocator(5).tick_values(0, edges[-1]) if tick <= edges[-1]]
+        axes.set_xticks([(left + right) / 2, *ticks], ["exactly 0", *(f"{tick:g}" for tick in ticks)])
 
 
 def _drawable(axes: Axes, positive: NDArray[np.bool_]) -> bool:
@@ -290,16 +287,9 @@ def _say(axes: Axes, reason: str) -> None:
     axes.text(0.5, 0.5, reason, ha="center", va="center", color=plotting.NEUTRAL, transform=axes.transAxes)
 
 
-def _legend_below(axes: Axes, title: str | None = None, ncols: int = 1) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    place = {
-        "loc": "upper left",
-        "bbox_to_anchor": (0.0, -0.2),
-        "borderaxespad": 0.0,
-        "alignment": "left",
-        "ncols": ncols,
-    }
-    axes.legend(handles, labels, title=title, title_fontsize=plotting.POINTS - 1, **place)
+def _legend_below(axes: Axes, title: str | None = None) -> None:
+    place = {"loc": "upper left", "bbox_to_anchor": (0.0, -0.2), "borderaxespad": 0.0}
+    axes.legend(**place, alignment="left", title=title, title_fontsize=plotting.POINTS - 1)
 
 
 def _sizes(detected: Mapping[Direction, Detected]) -> str:

@@ -16,4 +16,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         tiers = TIERS & {marker.name for marker in item.iter_markers()}
         if len(tiers) != 1:
-            raise pytest.UsageError(f"{item.nodeid} carries tiers {sorted(tiers)}; give it exactly one of {sorted(TIERS)}")
+            raise pytest.UsageError(
+                f"{item.nodeid} carries tiers {sorted(tiers)}; give it exactly one of {sorted(TIERS)}"
+            )

@@ -16,6 +16,7 @@ from common.config import SITES, Resolved, resolve_config
 from common.errors import UsageError, suggest
 from common.phases import PHASES
 from common.prompt_formats import PROMPT_FORMATS
+from common.runs.features import Feature
 from common.runs.options import InputOverride, RunOptions
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 unusable arguments or missing input, 130 interrupted (state kept)."
@@ -89,6 +90,7 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
         allow_partial=getattr(parsed, "allow_partial", False),
         dry_run=getattr(parsed, "dry_run", False),
         site_given=resolved.config.site is not None,
+        features=tuple(_feature(text) for text in getattr(parsed, "feature", None) or []),
     )
 
 
@@ -107,6 +109,12 @@ def _phase_command(commands: Any) -> None:
         help="use this file or directory instead of the discovered output",
     )
     command.add_argument("--inputs-from", type=Path, metavar="DIR", help="read other phases from this data directory")
+    command.add_argument(
+        "--feature",
+        nargs="+",
+        metavar="DIRECTION=LAYER:INDEX",
+        help="use this feature instead of the direction's best: correct=16:123 incorrect=19:456",
+    )
     command.add_argument("--fresh", action="store_true", help="put this phase's earlier output aside and start again")
     command.add_argument("--allow-partial", action="store_true", help="accept an input that covers part of its split")
     command.add_argument("--dry-run", action="store_true", help="check everything, say what would run, write nothing")
@@ -173,6 +181,13 @@ def _nearest(parser: argparse.ArgumentParser, message: str) -> str:
             known |= set(action.choices)
             known |= {option for command in action.choices.values() for option in command._option_string_actions}
     return suggest(unknown[1] or unknown[2], known)
+
+
+def _feature(text: str) -> tuple[str, Feature]:
+    match = re.fullmatch(r"(correct|incorrect)=(\d+):(\d+)", text)
+    if match is None:
+        raise UsageError(f"--feature {text}: write --feature correct=LAYER:INDEX incorrect=LAYER:INDEX")
+    return match[1], Feature(int(match[2]), int(match[3]))
 
 
 def _input(text: str) -> InputOverride:

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common.cli.console import say, table
+from common.cli.console import say
 from common.cli.parser import resolved_config
 from common.config import Config, Resolved
 from common.phases import PHASES, PhaseSpec
@@ -16,6 +16,7 @@ from common.runs.artifacts import PhasePaths
 from common.runs.metadata import read_record
 from common.runs.slices import grid_cells, requested_span
 from common.runs.status import COMPLETE, PhaseState, all_states
+from common.text_table import text_table
 
 SPLIT_TENTHS = {"sae": 0, "hyperparams": 1, "validation": 2}
 MBPP_PROBLEMS = 974
@@ -27,7 +28,7 @@ def plan(parsed: argparse.Namespace) -> int:
     resolved = resolved_config(parsed)
     states = all_states(resolved.config)
     rows = [(state.spec.id, state.spec.name, _action(state), _size(state.spec, resolved)) for state in states]
-    say(table(rows, ("phase", "name", "would", "size")))
+    say(text_table(rows, ("phase", "name", "would", "size")))
     blocks = [*_model_blocks(resolved.profile, resolved.config), *_disk_blocks(resolved)]
     say("\n".join(f"blocked: {line}" for line in blocks) if blocks else "nothing blocks it")
     return 0

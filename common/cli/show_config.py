@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
-from common.cli.console import say, table
+from common.cli.console import say
 from common.cli.parser import resolved_config
 from common.config import show
+from common.text_table import text_table
 
 
 def show_config(parsed: argparse.Namespace) -> int:
@@ -17,5 +18,5 @@ def show_config(parsed: argparse.Namespace) -> int:
         (item.name, show(getattr(resolved.config, item.name)), resolved.sources[item.name], item.metadata["doc"])
         for item in fields(resolved.config)
     ]
-    say(table(rows, ("setting", "value", "from", "meaning")))
+    say(text_table(rows, ("setting", "value", "from", "meaning")))
     return 0

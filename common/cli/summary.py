@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from common.cli.console import table
 from common.config import Config
 from common.runs.artifacts import KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
 from common.runs.files import read_json
 from common.runs.metadata import read_record
+from common.text_table import text_table
 
 Row = tuple[str, str, str]
 
@@ -29,7 +29,7 @@ def summary(config: Config) -> str:
         rows.extend(_features(PhasePaths(config.phase_dir("2.5"))))
     rows.extend(_truth(config))
     where = ["", "Where to look", *(f"  {line}" for line in _places(config, records))]
-    return "\n".join(["", table(rows, ("what", "found", "of / how sure")), *where])
+    return "\n".join(["", text_table(rows, ("what", "found", "of / how sure")), *where])
 
 
 def _difficulty(record: dict[str, Any]) -> Row:

@@ -11,6 +11,7 @@ import atexit
 import os
 import queue
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -59,7 +60,7 @@ class EvaluationPool:
             self.close(drop=True)
             raise
 
-    def submit(self, code: str, tests: list[str] | tuple[str, ...], setup_code: str = "") -> Future[EvaluationResult]:
+    def submit(self, code: str, tests: Sequence[str], setup_code: str = "") -> Future[EvaluationResult]:
         """Queues a program with its tests and returns the future of its result."""
         return self.submit_plan(plan_evaluation(code, tests, setup_code, self._timeout, self._memory_mb))
 
@@ -200,7 +201,7 @@ class _Slot(threading.Thread):
 
 def evaluate_code(
     code: str,
-    tests: list[str] | tuple[str, ...],
+    tests: Sequence[str],
     setup_code: str = "",
     timeout: float = 5.0,
     memory_mb: int = 2048,

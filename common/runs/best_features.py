@@ -7,16 +7,10 @@ from typing import Any, NamedTuple
 from common.errors import UsageError
 from common.runs.artifacts import TOP_FEATURES
 from common.runs.discovery import PhaseOutput
+from common.runs.features import Feature
 from common.runs.files import read_json, verified_bytes
 
 WITHOUT_T_STATISTICS = "phase 2.10 has not been run: phase 2.5's features serve as predictors too"
-
-
-class Feature(NamedTuple):
-    """One SAE feature."""
-
-    layer: int
-    index: int
 
 
 class BestFeatures(NamedTuple):

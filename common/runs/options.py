@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from common.runs.features import Feature
+
 
 class InputOverride(NamedTuple):
     """A file or directory given with `--input`, for the named phase's output or for whichever it can serve."""
@@ -26,3 +28,4 @@ class RunOptions:
     allow_partial: bool = False
     dry_run: bool = False
     site_given: bool = False
+    features: tuple[tuple[str, Feature], ...] = ()

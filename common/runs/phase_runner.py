@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from common.config import Config
@@ -157,7 +160,9 @@ class PhaseRunner(ABC):
         return record
 
     def command(self) -> str:
-        """Returns the command that this run was started with, as far as it matters for going on."""
+        """Returns the command that goes on with this run: the one it was started with, but for `--fresh`."""
+        if Path(sys.argv[0]).name == "run.py":
+            return shlex.join(["python3", "run.py", *(word for word in sys.argv[1:] if word != "--fresh")])
         words = "" if self.options.start is None else f" --start {self.options.start}"
         words += "" if self.options.end is None else f" --end {self.options.end}"
         return run_command(self.config, self.phase) + words

@@ -120,11 +120,10 @@ def fit_probes(x: Matrix, positive: BoolArray, regularisations: list[float] | tu
     coordinates = standard if basis is None else standard @ basis
     probes = []
     for strength in regularisations:
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=GRADIENT_TOLERANCE).fit(
-            coordinates, positive
-        )
-        weights = model.coef_[0] if basis is None else basis @ model.coef_[0]
-        probes.append(LinearProbe(mean, scale, weights, float(model.intercept_[0])))
+        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, tol=GRADIENT_TOLERANCE)
+        model.fit(coordinates, positive)
+        weights = np.ravel(model.coef_) if basis is None else basis @ np.ravel(model.coef_)
+        probes.append(LinearProbe(mean, scale, weights, float(np.ravel(model.intercept_)[0])))
     return probes
 
 

@@ -246,3 +246,17 @@ def gemma_scope_source(release: str, **changes: Any) -> SaeSource:
 def sae_lens_source(release: str, **changes: Any) -> SaeSource:
     """Returns a source of local SAEs in SAELens's layout."""
     return gemma_scope_source(release, **{"id_pattern": "layer_{layer}", "format": "sae_lens", **changes})
+
+
+def every_source(tmp_path: Path) -> dict[str, SaeSource]:
+    """Writes SAEs of every kind that loads, and returns where each lies."""
+    lens, scope = sae_lens_source, gemma_scope_source
+    llama = {"id_pattern": "Llama3_1-8B-Base-L{layer}R-8x", "format": "llama_scope"}
+    return {
+        "jumprelu": lens(str(write_sae_lens(tmp_path / "a"))),
+        "jumprelu, b_dec subtracted": lens(str(write_sae_lens(tmp_path / "b", apply_b_dec=True))),
+        "standard": lens(str(write_sae_lens(tmp_path / "c", architecture="standard", apply_b_dec=True))),
+        "gemma_scope": scope(str(write_gemma_scope(tmp_path / "d"))),
+        "gemma_scope, compressed": scope(str(write_gemma_scope(tmp_path / "e", compressed=True))),
+        "llama_scope": scope(str(write_llama_scope(tmp_path / "f")), **llama),
+    }

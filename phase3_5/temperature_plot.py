@@ -48,8 +48,8 @@ def by_temperature(
         n_problems = max((rate["n_problems"] for rate in pass_rates), default=0)
         plotting.caption(
             made,
-            f"{n_problems:,} problems; n = {sizes} solutions by rising temperature. Bars: 95 % bootstrap intervals over "
-            "problems.",
+            f"{n_problems:,} problems; n = {sizes} solutions by rising temperature. Bars: 95 % intervals, bootstrap "
+            "over problems.",
         )
     return made
 

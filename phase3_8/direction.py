@@ -1,0 +1,145 @@
+"""One direction's detection: the feature, its threshold, its figures on validation, and its rivals on the same rows."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from common.profiles import Profile
+from common.runs.best_features import Feature
+from common.statistics.detection import Classification, ThresholdChoice, classification_at, f1_optimal_threshold
+from common.statistics.detection_report import (
+    DIFFICULTY_GROUPS,
+    detection_report,
+    difficulty_of,
+    report_by_group,
+    rival_report,
+)
+from common.statistics.permutation import Direction
+from common.statistics.rivals import (
+    RivalScores,
+    matched_features,
+    mean_difference_scores,
+    probe_scores,
+    random_direction_scores,
+    signed_scores,
+)
+from common_simplified.feature_scores import layer_scores
+from common_simplified.temperature_rows import TemperatureRows, positive_rows, temperature_report
+from phase3_8.split_data import Residuals, Splits
+
+
+class Detection(NamedTuple):
+    """Everything that is reported, drawn and stored of one direction."""
+
+    direction: Direction
+    feature: Feature
+    hyperparams_scores: np.ndarray
+    validation_scores: np.ndarray
+    choice: ThresholdChoice
+    at_threshold: Classification | None
+    rivals: dict[str, RivalScores]
+    report: dict[str, Any]
+
+
+class Draws(NamedTuple):
+    """Seed, bootstrap draws, and how many random rivals of each kind."""
+
+    seed: int
+    n_draws: int
+    n_random: int
+
+
+def detect(
+    direction: Direction,
+    feature: Feature,
+    splits: Splits,
+    by_temperature: TemperatureRows,
+    profile: Profile,
+    draws: Draws,
+) -> Detection:
+    """Evaluates one direction's feature: threshold from hyperparams, every figure from validation."""
+    residuals = splits.residuals(feature, profile.d_model)
+    acts = Residuals(*(layer_scores(profile, feature.layer, vectors) for vectors in residuals))
+    scores = Residuals(*(matrix[:, feature.index].astype(np.float64) for matrix in acts))
+    choice = f1_optimal_threshold(scores.hyperparams, positive_rows(splits.hyperparams.passed, direction))
+    positive, groups = positive_rows(splits.validation.passed, direction), splits.validation.task_ids
+    rivals = _rivals(direction, feature, splits, residuals, acts, draws)
+    report = {
+        "feature": feature._asdict(),
+        "positive": "passed" if direction == "correct" else "failed",
+        "threshold": {
+            "split": "hyperparams",
+            "threshold": choice.threshold,
+            "f1": choice.f1,
+            "f1_all_positive": choice.f1_all_positive,
+            "n": choice.n,
+            "n_positive": choice.n_positive,
+            "n_excluded": splits.hyperparams.n_excluded,
+            "reason": choice.reason,
+        },
+        "validation": {
+            **detection_report(scores.validation, positive, groups, choice.threshold, draws.seed, draws.n_draws),
+            "n_excluded": splits.validation.n_excluded,
+        },
+        "by_difficulty": report_by_group(
+            *(scores.validation, positive, groups, difficulty_of(splits.validation.complexity)),
+            *(list(DIFFICULTY_GROUPS), choice.threshold, draws.seed, draws.n_draws),
+        ),
+        "by_temperature": temperature_report(
+            *(direction, scores.validation, groups, by_temperature, choice.threshold, draws.seed, draws.n_draws)
+        ),
+        "rivals": {
+            name: _rival_entry(scores.validation, rival, positive, splits, direction, draws)
+            for name, rival in rivals.items()
+        },
+    }
+    at = None if choice.threshold is None else classification_at(scores.validation, positive, choice.threshold)
+    return Detection(direction, feature, scores.hyperparams, scores.validation, choice, at, rivals, report)
+
+
+def _rivals(
+    direction: Direction, feature: Feature, splits: Splits, residuals: Residuals, acts: Residuals, draws: Draws
+) -> dict[str, RivalScores]:
+    """Returns every rival's scores on hyperparams and validation; all of them learn on the sae split alone."""
+    learn = positive_rows(splits.sae.passed, direction)
+    train, *others = residuals
+    matched = matched_features((acts.sae > 0).mean(axis=0), feature.index, draws.seed, draws.n_random).feature_idx
+    return {
+        "logistic regression": probe_scores(train, learn, *others, seed=draws.seed),
+        "difference of class means": mean_difference_scores(train, learn, *others),
+        "random directions": random_direction_scores(
+            train, learn, *others, seed=draws.seed, n_directions=draws.n_random
+        ),
+        "matched random features": signed_scores(
+            acts.sae[:, matched], learn, acts.hyperparams[:, matched], acts.validation[:, matched]
+        ),
+        "prompt length": signed_scores(*_column(splits, "prompt_tokens", learn)),
+        "cyclomatic complexity": signed_scores(*_column(splits, "complexity", learn)),
+    }
+
+
+def _column(splits: Splits, name: str, learn: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    train, hyper, valid = (
+        getattr(rows, name).astype(np.float64)[:, None] for rows in (splits.sae, splits.hyperparams, splits.validation)
+    )
+    return train, learn, hyper, valid
+
+
+def _rival_entry(
+    target: np.ndarray, rival: RivalScores, positive: np.ndarray, splits: Splits, direction: Direction, draws: Draws
+) -> dict[str, Any]:
+    """Returns a rival's figures on validation; a single score gets a threshold as the feature does."""
+    hyper, valid = rival.scores
+    groups = splits.validation.task_ids
+    entry = {
+        "settings": rival.settings,
+        **rival_report(target, valid, positive, groups, draws.seed, draws.n_draws),
+    }
+    if valid.shape[1] == 1:
+        choice = f1_optimal_threshold(hyper[:, 0], positive_rows(splits.hyperparams.passed, direction))
+        entry["detection"] = detection_report(
+            valid[:, 0], positive, groups, choice.threshold, draws.seed, draws.n_draws
+        )
+    return entry
