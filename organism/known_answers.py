@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from common.config import Config
 from common.errors import PipelineError
 from common.profiles import Profile, load_profile, resolve_local
-from common.runs.artifacts import KNOWN_ANSWERS, TOP_FEATURES, labelled_activation
+from common.runs.artifacts import (
+    EVALUATION_RESULTS,
+    KNOWN_ANSWERS,
+    SCORES,
+    TOP_FEATURES,
+    PhasePaths,
+    labelled_activation,
+)
 from common.runs.discovery import PhaseOutput, find_output
 from common.runs.files import read_json, write_json
+from common.runs.metadata import read_record
 from common.runs.options import RunOptions
 from common.runs.publishing import ActivationReader
 from common.statistics.feature_tests import auroc_from_ranks, rank_sums
@@ -51,8 +60,9 @@ def known_answers(config: Config) -> dict[str, Any]:
     rows = [truth[task_id] for task_id in dataset["task_id"].to_pylist()]
     z = np.array([row["z"] for row in rows])
     posterior = np.array([row["failure_posterior"] for row in rows], dtype=np.float32)
-    answers = {
-        "what": "phases 1.0 and 2.5 against the planted truth, on the problems of the sae split",
+    answers: dict[str, Any] = {
+        "what": "what the phases found against the planted truth",
+        "split": "sae",
         "n_problems": len(rows),
         "pass_rate": {
             "all": _rate(passed),
@@ -68,9 +78,39 @@ def known_answers(config: Config) -> dict[str, Any]:
             direction: _judge_feature(items[0], direction, built, profile, passed, z)
             for direction, items in read_json(ranked.use(TOP_FEATURES)).items()
         },
-        "note": "features are judged on the problems they were chosen on; held-out figures need the validation split",
+        "note": "these features are judged on the problems they were chosen on; `detection` is held out",
     }
+    if read_record(PhasePaths(config.phase_dir("3.8"))) is not None:
+        answers["detection"] = _detection(find_output(config, RunOptions(), "3.8", "known answers"), truth)
     write_json(Path(config.data_dir) / KNOWN_ANSWERS, answers)
+    return answers
+
+
+def _detection(evaluated: PhaseOutput, truth: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """Holds phase 3.8's held-out figures against what the wording cues allow at best."""
+    from scipy.stats import spearmanr
+
+    results = read_json(evaluated.use(EVALUATION_RESULTS))
+    table = evaluated.table(SCORES)
+    table = table.filter(pa.array([split == "validation" for split in table["split"].to_pylist()]))
+    rows = [truth[task_id] for task_id in table["task_id"].to_pylist()]
+    passed = table["test_passed"].to_numpy(zero_copy_only=False).astype(bool)
+    posterior = np.array([row["failure_posterior"] for row in rows], dtype=np.float32)
+    ceiling = _auroc(posterior, ~passed)
+    answers: dict[str, Any] = {"split": "validation", "n": len(rows), "ceiling_auroc": ceiling, "features": {}}
+    for direction, report in results["directions"].items():
+        scores = table[f"{direction}_score"].to_numpy()
+        correlation: Any = spearmanr(scores, [row["z"] for row in rows])
+        auroc = report["validation"]["auroc"]
+        answers["features"][direction] = {
+            **report["feature"],
+            "auroc": {name: auroc[name] for name in ("value", "low", "high", "n")},
+            "share_of_ceiling": auroc["value"] / ceiling,
+            "reaches_0_9_of_ceiling": auroc["value"] >= 0.9 * ceiling,
+            "ahead_of_random_directions": report["rivals"]["random directions"]["target_minus_median"],
+            "ahead_of_matched_features": report["rivals"]["matched random features"]["target_minus_median"],
+            "spearman_with_carelessness": float(correlation.statistic),
+        }
     return answers
 
 

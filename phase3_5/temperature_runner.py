@@ -22,12 +22,13 @@ from common.runs.discovery import phase_directory
 from common.runs.features import Feature
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.tables import vectors_of
+from common.statistics.bootstrap import bootstrap_share
 from common.statistics.permutation import Direction
 from common_simplified.feature_scores import feature_scores
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_runner import GenerationRunner
 from common_simplified.generation_work import Arm
-from common_simplified.temperature_rows import temperature_report, temperature_rows
+from common_simplified.temperature_rows import TemperatureRows, temperature_report, temperature_rows
 from phase3_5.temperature_plot import by_temperature
 
 FIGURE_DRAWS = 2_000
@@ -96,11 +97,11 @@ class TemperatureRobustnessRunner(GenerationRunner):
             reports[direction] = temperature_report(
                 *(direction, scores, ids[known], rows, None, self.config.seed, FIGURE_DRAWS)
             )
-        of = [rows.passed[rows.temperature == arm.temperature] for arm in self.arms()]
-        return by_temperature(
-            [arm.temperature for arm in self.arms()],
-            [int(part.sum()) for part in of],
-            [len(part) for part in of],
-            len(set(rows.task_ids.tolist())),
-            {name: [report["auroc"] for report in items] for name, items in reports.items()},
-        )
+        shares = [self._share(rows, arm) for arm in self.arms()]
+        aurocs = {name: [report["auroc"] for report in items] for name, items in reports.items()}
+        return by_temperature([arm.temperature for arm in self.arms()], shares, aurocs)
+
+    def _share(self, rows: TemperatureRows, arm: Arm) -> dict[str, Any]:
+        inside = rows.temperature == arm.temperature
+        share = bootstrap_share(rows.passed[inside], rows.task_ids[inside], self.config.seed, FIGURE_DRAWS)
+        return share.as_dict()

@@ -14,7 +14,7 @@ import pyarrow as pa
 from common.errors import UsageError
 from common.logging import get_logger
 from common.plotting import save
-from common.runs.artifacts import temperature_name
+from common.runs.artifacts import EVALUATION_RESULTS, EVALUATION_SUMMARY, SCORES, temperature_name
 from common.runs.best_features import BestFeatures, Feature, features_of_record
 from common.runs.discovery import PhaseOutput, run_command
 from common.runs.files import write_bytes, write_json, write_parquet
@@ -28,7 +28,6 @@ from phase3_8.direction import Detection, Draws, detect
 from phase3_8.split_data import Splits, split_rows
 from phase3_8.summary_text import summary_text
 
-RESULTS, SUMMARY, SCORES = "evaluation_results.json", "evaluation_summary.txt", "scores.parquet"
 DIRECTIONS: tuple[Direction, ...] = ("correct", "incorrect")
 _log = get_logger(__name__)
 
@@ -73,8 +72,8 @@ class AurocF1Evaluator(PhaseRunner):
         scores = self._scores(found)
         text = summary_text(results)
         outputs = [
-            OutputFile(RESULTS, write_json(self.paths.root / RESULTS, results)),
-            OutputFile(SUMMARY, write_bytes(self.paths.root / SUMMARY, text.encode())),
+            OutputFile(EVALUATION_RESULTS, write_json(self.paths.root / EVALUATION_RESULTS, results)),
+            OutputFile(EVALUATION_SUMMARY, write_bytes(self.paths.root / EVALUATION_SUMMARY, text.encode())),
             OutputFile(SCORES, write_parquet(self.paths.root / SCORES, scores), scores.num_rows),
             *self._plots(found),
         ]

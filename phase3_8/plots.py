@@ -34,7 +34,7 @@ DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 BINS = 24
 GRID = np.linspace(0, 1, 201)
 BAND = (2.5, 97.5)
-BANDS = "Random rivals: pointwise median and middle 95 % of their curves."
+BANDS = "Random rivals: median (range) of the areas; band: middle 95 % of the curves."
 # A score that is exactly 0 this often gets a bar of its own.
 SHARE_OF_ZEROS = 0.05
 
@@ -65,14 +65,14 @@ class Detected(NamedTuple):
 
 def roc_curves(detected: Mapping[Direction, Detected]) -> Figure:
     """Draws each direction's ROC curve over those of its rivals and the line of chance; AUROC in the legends."""
-    with plotting.figure(plotting.DOUBLE, 5.2, columns=2) as (made, panels):
+    with plotting.figure(plotting.DOUBLE, 5.7, columns=2) as (made, panels):
         for axes, direction, of in _panels(panels, detected):
             if _drawable(axes, of.positive):
                 axes.plot([0, 1], [0, 1], color=plotting.BASELINE, linewidth=0.6)
                 _curves(axes, of, of.auroc, _ROC, COLOUR[direction])
                 axes.plot([], [], color=plotting.BASELINE, linewidth=0.6, label="chance, 0.50")
                 _legend_below(axes, "AUROC (95 % interval over problems)")
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
             axes.set_xlabel("false-positive rate")
             axes.set_ylabel("true-positive rate")
         plotting.caption(made, f"Validation split: {_sizes(detected)}. {BANDS}")
@@ -81,7 +81,7 @@ def roc_curves(detected: Mapping[Direction, Detected]) -> Figure:
 
 def precision_recall_curves(detected: Mapping[Direction, Detected]) -> Figure:
     """Draws each direction's precision against recall over its rivals and the share of positives, which chance has."""
-    with plotting.figure(plotting.DOUBLE, 4.4, columns=2) as (made, panels):
+    with plotting.figure(plotting.DOUBLE, 5.2, columns=2) as (made, panels):
         for axes, direction, of in _panels(panels, detected):
             if _drawable(axes, of.positive):
                 share = float(np.mean(of.positive))
@@ -223,7 +223,7 @@ def _curves(axes: Axes, of: Detected, figure: Mapping[str, Any], curve: Curve, c
             heights = np.array([curve.on_grid(column, of.positive) for column in scores.T])
             low, high = np.percentile(heights, BAND, axis=0)
             axes.fill_between(GRID, low, high, color=plotting.CONTROL, alpha=0.15, linewidth=0)
-            label = f"{len(areas)} {name}, median {np.median(areas):.2f}, range {min(areas):.2f}–{max(areas):.2f}"
+            label = f"{len(areas)} {name}, {np.median(areas):.2f} ({min(areas):.2f}–{max(areas):.2f})"
             style = {"color": plotting.CONTROL, "linestyle": next(random_dashes), "linewidth": 1.0}
             axes.plot(GRID, np.median(heights, axis=0), **style, label=label)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from common.config import Config
-from common.runs.artifacts import KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
+from common.phases import phase_ids
+from common.runs.artifacts import EVALUATION_RESULTS, KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
 from common.runs.files import read_json
 from common.runs.metadata import read_record
 from common.text_table import text_table
@@ -16,7 +17,7 @@ Row = tuple[str, str, str]
 
 def summary(config: Config) -> str:
     """Returns the closing table of whatever phases are published."""
-    records = {phase: read_record(PhasePaths(config.phase_dir(phase))) for phase in ("0", "0.1", "1.0", "2.5")}
+    records = {phase: read_record(PhasePaths(config.phase_dir(phase))) for phase in phase_ids()}
     rows: list[Row] = []
     if records["0"]:
         rows.append(_difficulty(records["0"]))
@@ -27,6 +28,10 @@ def summary(config: Config) -> str:
         rows.extend(_fit(PhasePaths(config.phase_dir("1.0"))))
     if records["2.5"]:
         rows.extend(_features(PhasePaths(config.phase_dir("2.5"))))
+    if records["3.5"]:
+        rows.extend(_temperatures(records["3.5"]))
+    if records["3.8"]:
+        rows.extend(_detection(PhasePaths(config.phase_dir("3.8"))))
     rows.extend(_truth(config))
     where = ["", "Where to look", *(f"  {line}" for line in _places(config, records))]
     return "\n".join(["", text_table(rows, ("what", "found", "of / how sure")), *where])
@@ -94,6 +99,48 @@ def _features(paths: PhasePaths) -> list[Row]:
     return rows
 
 
+def _temperatures(record: dict[str, Any]) -> list[Row]:
+    found = record["results"].values()
+    rates = ", ".join(f"{item['pass_rate']:.0%}" for item in found)
+    counts = ", ".join(str(item["judged"]) for item in found)
+    temperatures = ", ".join(f"{temperature:g}" for temperature in record["temperatures"])
+    return [("validation pass rate", rates, f"at temperatures {temperatures}; n = {counts}")]
+
+
+def _detection(paths: PhasePaths) -> list[Row]:
+    rows = []
+    for report in read_json(paths.root / EVALUATION_RESULTS)["directions"].values():
+        feature, validation = report["feature"], report["validation"]
+        name = f"layer {feature['layer']} feature {feature['index']}"
+        rows.append(
+            (
+                f"detector of {report['positive']}",
+                f"{name}: AUROC {_interval(validation['auroc'])}",
+                f"n = {validation['n']}",
+            )
+        )
+        at = validation["classification"]
+        if at is not None and at["f1"] is not None:
+            trivial = f"calling everything {report['positive']}: {at['f1_all_positive']:.3f}"
+            rows.append(("", f"F1 {at['f1']:.3f}, balanced accuracy {at['balanced_accuracy']:.3f}", trivial))
+        rivals = report["rivals"]
+        simple = rivals["logistic regression"]["detection"]["auroc"]["value"]
+        random = rivals["random directions"]["auroc"]["median"]
+        if simple is not None and random is not None:
+            ahead = _interval(rivals["random directions"]["target_minus_median"])
+            text = f"rivals: regression {simple:.3f}, random directions {random:.3f}"
+            rows.append(("", text, f"ahead of random by {ahead}"))
+    return rows
+
+
+def _interval(estimate: dict[str, Any]) -> str:
+    if estimate["value"] is None:
+        return "not defined"
+    if estimate["low"] is None:
+        return f"{estimate['value']:.3f}"
+    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+
+
 def _truth(config: Config) -> list[Row]:
     path = Path(config.data_dir) / KNOWN_ANSWERS
     if not path.is_file():
@@ -116,6 +163,11 @@ def _truth(config: Config) -> list[Row]:
                 f"n = {item['n']}",
             )
         )
+    for direction, item in answers.get("detection", {}).get("features", {}).items():
+        ceiling, n = answers["detection"]["ceiling_auroc"], answers["detection"]["n"]
+        share = f"{item['share_of_ceiling']:.2f} of what the cues allow ({ceiling:.3f})"
+        correlation = f"rank correlation {item['spearman_with_carelessness']:+.2f}, n = {n}"
+        rows.append((f"truth: {direction}, held out", f"AUROC {item['auroc']['value']:.3f}, {share}", correlation))
     return rows
 
 
@@ -124,6 +176,8 @@ def _places(config: Config, records: dict[str, Any]) -> list[str]:
         "0": "difficulty of every problem, with a histogram",
         "1.0": "prompts, solutions, labels, activations, SAE fit",
         "2.5": "top_20_features.json, feature_scores.parquet and plots",
+        "3.5": "solutions at every temperature, with a plot",
+        "3.8": "evaluation_summary.txt, ROC and threshold curves",
     }
     lines = [f"{config.phase_dir(phase)}/  {text}" for phase, text in names.items() if records[phase]]
     known = Path(config.data_dir) / KNOWN_ANSWERS

@@ -120,6 +120,9 @@ SPLIT_METADATA = "split_metadata.json"
 TOP_FEATURES = "top_20_features.json"
 FEATURE_SCORES = "feature_scores.parquet"
 SAE_ANALYSIS = "sae_analysis_results.json"
+EVALUATION_RESULTS = "evaluation_results.json"
+EVALUATION_SUMMARY = "evaluation_summary.txt"
+SCORES = "scores.parquet"
 FEATURE_FREQUENCIES = "feature_frequencies.npz"
 
 
