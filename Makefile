@@ -16,11 +16,12 @@ install: $(STAMP) ## install everything into .venv
 
 $(STAMP): requirements.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@echo "installing the packages of requirements.txt into $(VENV) (a few minutes, once)"
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
 	@touch $(STAMP)
 
 demo: $(STAMP) ## run every phase on the bundled tiny model, offline, and end with a table of what it found
-	HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary $(ARGS)
 
 test: $(STAMP) ## unit, numeric and smoke tests, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "unit or numeric or smoke" $(ARGS)
