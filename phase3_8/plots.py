@@ -34,7 +34,7 @@ DASHES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 BINS = 24
 GRID = np.linspace(0, 1, 201)
 BAND = (2.5, 97.5)
-BANDS = "Random rivals: median (range) of the areas; band: middle 95 % of the curves."
+BANDS = "Random rivals: median (range); band: middle 95 % of curves."
 # A score that is exactly 0 this often gets a bar of its own.
 SHARE_OF_ZEROS = 0.05
 
@@ -65,14 +65,14 @@ class Detected(NamedTuple):
 
 def roc_curves(detected: Mapping[Direction, Detected]) -> Figure:
     """Draws each direction's ROC curve over those of its rivals and the line of chance; AUROC in the legends."""
-    with plotting.figure(plotting.DOUBLE, 5.7, columns=2) as (made, panels):
+    with plotting.figure(plotting.DOUBLE, 5.0, columns=2) as (made, panels):
         for axes, direction, of in _panels(panels, detected):
             if _drawable(axes, of.positive):
                 axes.plot([0, 1], [0, 1], color=plotting.BASELINE, linewidth=0.6)
                 _curves(axes, of, of.auroc, _ROC, COLOUR[direction])
                 axes.plot([], [], color=plotting.BASELINE, linewidth=0.6, label="chance, 0.50")
                 _legend_below(axes, "AUROC (95 % interval over problems)")
-            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+            axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
             axes.set_xlabel("false-positive rate")
             axes.set_ylabel("true-positive rate")
         plotting.caption(made, f"Validation split: {_sizes(detected)}. {BANDS}")

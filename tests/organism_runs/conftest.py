@@ -11,14 +11,13 @@ import pytest
 
 from common.profiles import REPOSITORY
 
-SIZES = (
-    "--set",
+SETTINGS = (
+    "phase2_2_texts=1000",
     "phase3_5_temperatures=0,0.9",
-    "--set",
     "phase3_5_samples=2",
-    "--set",
     "phase3_8_bootstrap_draws=2000",
 )
+SIZES = tuple(word for setting in SETTINGS for word in ("--set", setting))
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,41 @@
+"""The known answers on an organism of another seed, which nobody has tuned for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from common.profiles import REPOSITORY
+from tests.organism_runs.conftest import SIZES, done
+
+pytestmark = pytest.mark.slow
+SEED = 1
+MADE_BEFORE = "SECOND_ORGANISM"
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An instance of another seed: the directory in $SECOND_ORGANISM, or one that is trained here (half an hour)."""
+    if MADE_BEFORE in os.environ:
+        return Path(os.environ[MADE_BEFORE])
+    path = tmp_path_factory.mktemp("second") / "instance"
+    from organism.build import build_instance
+
+    build_instance(SEED, path, log=lambda line: None)
+    return path
+
+
+def test_the_pipeline_finds_the_planted_answer_on_another_seed(instance: Path, tmp_path: Path) -> None:
+    text = (REPOSITORY / "profiles" / "organism.toml").read_text().replace("organism/instance", str(instance))
+    profile = tmp_path / "second.toml"
+    profile.write_text(text.replace('data_dir = "data/organism"', f'data_dir = "{tmp_path / "data"}"'))
+    done("pipeline", "--profile", profile, *SIZES)
+    answers = json.loads((tmp_path / "data" / "known_answers.json").read_text())
+    for direction, sign in (("correct", -1), ("incorrect", 1)):
+        found = answers["detection"]["features"][direction]
+        assert found["reaches_0_9_of_ceiling"], found
+        assert found["ahead_of_random_directions"]["low"] > 0, found
+        assert sign * found["spearman_with_carelessness"] > 0.4, found
