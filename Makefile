@@ -32,7 +32,7 @@ test-slow: $(STAMP) ## the tests that take minutes
 lint: $(STAMP) ## check style, types and import directions; changes nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_import_directions.py
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(STAMP) ## time the pipeline's parts against their references, as ratios

@@ -13,7 +13,7 @@ from benchmarks.command_rows import command_rows
 from benchmarks.generation_rows import generation_rows
 from benchmarks.ranking_rows import ranking_rows
 from benchmarks.timing import Row
-from common.cli.console import say
+from cli.console import say
 from common.runs.files import write_json
 from common.runs.metadata import code_version, package_versions
 from common.text_table import text_table

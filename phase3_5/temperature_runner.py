@@ -98,7 +98,9 @@ class TemperatureRobustnessRunner(GenerationRunner):
                 *(direction, scores, ids[known], rows, None, self.config.seed, FIGURE_DRAWS)
             )
         shares = [self._share(rows, arm) for arm in self.arms()]
-        aurocs = {name: [report["auroc"] for report in items] for name, items in reports.items()}
+        aurocs: dict[Direction, list[dict[str, Any]]] = {
+            name: [report["auroc"] for report in items] for name, items in reports.items()
+        }
         return by_temperature([arm.temperature for arm in self.arms()], shares, aurocs)
 
     def _share(self, rows: TemperatureRows, arm: Arm) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from common.profiles import REPOSITORY
 
 pytestmark = pytest.mark.unit
 
-PACKAGES = ("common", "common_simplified", "organism", *(spec.runner.split(".")[0] for spec in PHASES))
+PACKAGES = ("cli", "common", "common_simplified", "organism", *(spec.runner.split(".")[0] for spec in PHASES))
 MAX_LINES = 400
 MACHINE_PATH = re.compile(r"(?<![\w./{}:-])/(?:work|home|Users|root|mnt|tmp/w|scratch)(?:/\w|\b(?=[\s\"'`]))")
 
@@ -35,7 +35,7 @@ def named(path: Path) -> str:
 
 
 def test_every_room_of_the_house_is_there() -> None:
-    rooms = (*PACKAGES, "common/cli", "common/runs", "common/execution", "common/statistics")
+    rooms = (*PACKAGES, "common/runs", "common/execution", "common/statistics")
     assert [room for room in rooms if not (REPOSITORY / room / "__init__.py").is_file()] == []
     assert [room for room in ("profiles", "tests") if not (REPOSITORY / room).is_dir()] == []
     assert (REPOSITORY / "run.py").is_file()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.cli.main import main
+from cli.main import main
 from common.config import ENVIRONMENT_PREFIX
 from common.profiles import REPOSITORY
 from common.runs.records import StageStore

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.cli.parser import build_parser
+from cli.parser import build_parser
 from common.phases import PHASES
 from common.profiles import REPOSITORY
 from tests.cli.helpers import environment, refusal, run
@@ -118,7 +118,7 @@ HEAVY = ("torch", "numpy", "pandas", "pyarrow", "scipy", "transformers", "sae_le
 PROGRAM = """
 import sys
 sys.argv = ["run.py", *sys.argv[1:]]
-from common.cli.main import main
+from cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit:

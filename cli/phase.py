@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from common.cli.parser import resolved_config, run_options
+from cli.parser import resolved_config, run_options
 from common.config import Config
 from common.errors import UsageError
 from common.logging import get_logger

@@ -7,9 +7,9 @@ import importlib
 import time
 from dataclasses import replace
 
-from common.cli.console import say
-from common.cli.parser import resolved_config, run_options
-from common.cli.phase import run_phase
+from cli.console import say
+from cli.parser import resolved_config, run_options
+from cli.phase import run_phase
 from common.config import Config
 from common.errors import UsageError
 from common.logging import get_logger
@@ -34,7 +34,7 @@ def pipeline(parsed: argparse.Namespace) -> int:
         module, _, name = step.partition(":")
         getattr(importlib.import_module(module), name)(resolved.config)
     if parsed.summary:
-        from common.cli.summary import summary
+        from cli.summary import summary
 
         say(summary(resolved.config))
     return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from common.cli.console import say
-from common.cli.parser import resolved_config
+from cli.console import say
+from cli.parser import resolved_config
 from common.runs.status import all_states
 
 

@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of every command."""
     parser = Parser(prog="run.py", description="Program validity awareness through sparse autoencoders.", epilog=EPILOG)
     parser.add_argument("--verbose", action="store_true", help="say more while working")
-    parser.set_defaults(command=_command("common.cli.overview:overview"))
+    parser.set_defaults(command=_command("cli.overview:overview"))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=Parser)
     _phase_command(commands)
     _pipeline_command(commands)
@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("test-gpu", "the device, its memory, number formats, and one tiny generation"),
         ("fetch", "download a profile's model, SAEs and data into the hub's cache"),
     ):
-        command = _add(commands, name, what, f"common.cli.{name.replace('-', '_')}:{name.replace('-', '_')}")
+        command = _add(commands, name, what, f"cli.{name.replace('-', '_')}:{name.replace('-', '_')}")
         _configuration_options(command)
     _organism_command(commands)
     return parser
@@ -96,7 +96,7 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
 
 def _phase_command(commands: Any) -> None:
     lines = "\n".join(f"  {spec.id:<5} {spec.name}" for spec in PHASES)
-    command = _add(commands, "phase", "run one phase", "common.cli.phase:phase")
+    command = _add(commands, "phase", "run one phase", "cli.phase:phase")
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.epilog = f"phases:\n{lines}\n\n{EPILOG}"
     command.add_argument("phase", metavar="N", help="the phase's id, as text: 2.10 is not 2.1")
@@ -126,7 +126,7 @@ def _pipeline_command(commands: Any) -> None:
         commands,
         "pipeline",
         "run phases in order, skipping what is complete and current",
-        "common.cli.pipeline:pipeline",
+        "cli.pipeline:pipeline",
     )
     command.add_argument("--from", dest="first", metavar="X", help="first phase")
     command.add_argument("--to", dest="last", metavar="Y", help="last phase")
@@ -137,7 +137,7 @@ def _pipeline_command(commands: Any) -> None:
 def _organism_command(commands: Any) -> None:
     command = commands.add_parser("organism", help="the bundled tiny model", description="The bundled tiny model.")
     actions = command.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
-    train = _add(actions, "train", "make another instance from a seed (about 20 minutes)", "common.cli.organism:train")
+    train = _add(actions, "train", "make another instance from a seed (about 20 minutes)", "cli.organism:train")
     train.add_argument("--seed", type=int, required=True, help="seed of everything in the instance")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
     train.add_argument("--steps", type=int, default=None, help="training steps of the base model")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from common.cli.console import say
+from cli.console import say
 from common.errors import UsageError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
-from common.cli.console import say
-from common.cli.parser import resolved_config
+from cli.console import say
+from cli.parser import resolved_config
 from common.config import show
 from common.text_table import text_table
 

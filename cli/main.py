@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from types import FrameType
 
-from common.cli.parser import build_parser
+from cli.parser import build_parser
 from common.errors import PipelineError
 from common.logging import setup_console
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
-from common.cli.console import say
-from common.cli.parser import resolved_config
+from cli.console import say
+from cli.parser import resolved_config
 from common.profiles import load_profile, resolve_local
 
 TINY_PROFILE = "organism"

@@ -7,8 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
-from common.cli.console import say
-from common.cli.parser import resolved_config
+from cli.console import say
+from cli.parser import resolved_config
 from common.config import Config, Resolved
 from common.phases import PHASES, PhaseSpec
 from common.profiles import Profile, resolve_local
