@@ -15,6 +15,7 @@ import pyarrow as pa
 from common.config import Config
 from common.execution import EvaluationPool, EvaluationResult
 from common.execution.extraction import extract_code, names_used_by_tests
+from common.execution.isolation import RUNG
 from common.problems import Problem
 from common.runs.slices import Span
 from common.runs.tables import EVALUATION_SCHEMA, KEYS
@@ -43,6 +44,7 @@ def evaluation_fingerprint(config: Config, data_hash: str) -> dict[str, Any]:
         "data": data_hash,
         "timeout_seconds": config.evaluation_timeout_seconds,
         "memory_mb": config.evaluation_memory_mb,
+        "sandbox_rung": RUNG,
         "extraction_version": EXTRACTION_VERSION,
         "evaluation_version": EVALUATION_VERSION,
     }

@@ -117,3 +117,27 @@ def test_relative_paths_are_taken_from_the_repository(tmp_path: Path) -> None:
     assert resolve_local(str(tmp_path)) == tmp_path
     assert resolve_local("~/models") == Path.home() / "models"
     assert PROFILE_DIR == REPOSITORY / "profiles"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n_layers = 26", 'n_layers = "four"', "n_layers = 'four' is of the wrong type"),
+        ("width = 16384", "width = true", "width = True is of the wrong type"),
+        ('revision = "fd571b47', 'local = "yes"\nrevision = "fd571b47', "local = 'yes' is of the wrong type"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    text = (REPOSITORY / "profiles" / "gemma-2-2b.toml").read_text()
+    assert old in text
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(UsageError, match=message):
+        load_profile(str(path))
+
+
+def test_a_table_that_is_none_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "m"\nn_layers = 1\nd_model = 2\nsae = 3\n')
+    with pytest.raises(UsageError, match="expected a table, found 3"):
+        load_profile(str(path))
