@@ -95,13 +95,13 @@ def test_deleting_the_truth_changes_no_output_of_a_phase(detected: Detected, tmp
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("shift", "misread"), [(-1, "0"), (1, "2")])
-def test_the_fit_gate_stops_where_an_sae_names_a_neighbouring_block(tmp_path: Path, shift: int, misread: str) -> None:
+def test_the_fit_gate_stops_where_an_sae_names_a_neighbouring_block(
+    sliced: Sliced, tmp_path: Path, shift: int, misread: str
+) -> None:
     """SAE 1's metadata name the block before or after its own: ranking stops, naming layer, site and figures."""
     profile = copy_of_instance(tmp_path, "shifted", shift=shift)
     options = ("--profile", profile, "--data-dir", tmp_path / "data", "--set", "activation_layers=1")
-    for phase in ("0", "0.1"):
-        done("phase", phase, *options)
-    done("phase", "1.0", *options, "--end", 63)
+    done("phase", "1.0", *options, "--end", 31, "--inputs-from", sliced.data)
     told = refused("phase", "2.5", *options, "--allow-partial")
     assert f"layer 1 at blocks.{misread}.hook_resid_post" in told and "blocks.1.hook_resid_post" in told
 
@@ -110,7 +110,7 @@ def test_the_fit_gate_stops_where_an_sae_names_a_neighbouring_block(tmp_path: Pa
 def test_an_explicit_site_only_warns_and_marks_the_result(sliced: Sliced, tmp_path: Path) -> None:
     data = sliced.data
     options = ("--profile", "organism", "--data-dir", tmp_path, "--inputs-from", data, "--site", "resid_pre")
-    done("phase", "1.0", *options, "--end", 63)
+    done("phase", "1.0", *options, "--end", 31)
     told = done("phase", "2.5", "--profile", "organism", "--data-dir", tmp_path, "--allow-partial")
     record = json.loads((tmp_path / "phase2_5" / "metadata.json").read_text())
     assert "WARNING" in told and record["site_misfits"] and not record["complete"]
