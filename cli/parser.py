@@ -90,6 +90,7 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
         allow_partial=getattr(parsed, "allow_partial", False),
         dry_run=getattr(parsed, "dry_run", False),
         site_given=resolved.config.site is not None,
+        split=getattr(parsed, "split", None),
         features=tuple(_feature(text) for text in getattr(parsed, "feature", None) or []),
     )
 
@@ -109,6 +110,7 @@ def _phase_command(commands: Any) -> None:
         help="use this file or directory instead of the discovered output",
     )
     command.add_argument("--inputs-from", type=Path, metavar="DIR", help="read other phases from this data directory")
+    command.add_argument("--split", metavar="NAME", help="2.5: measure on another split: hyperparams, validation")
     command.add_argument(
         "--feature",
         nargs="+",

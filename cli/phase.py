@@ -29,6 +29,9 @@ def run_phase(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
     """Refuses what can be refused without loading anything, then imports the phase's runner and runs it."""
     if not spec.sliceable and (options.start is not None or options.end is not None):
         raise UsageError(f"phase {spec.id} works on all problems at once: leave --start and --end out")
+    if options.split is not None and options.split not in spec.splits:
+        known = f"it knows {', '.join(spec.splits)}" if spec.splits else "it works on one split: leave --split out"
+        raise UsageError(f"--split {options.split} is nothing that phase {spec.id} can work on; {known}")
     for read in spec.reads:
         if not any(item.phase in (None, read) for item in options.inputs):
             find_output(config, options, read, spec.id)

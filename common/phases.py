@@ -18,8 +18,8 @@ class PhaseSpec:
     """One phase: what it is called, what runs it, what it reads and writes.
 
     `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `sliceable` phases work
-    problem by problem on `split` and take `--start/--end`. `needs` is "cpu" or "model". `hub_minutes` is what to expect
-    with Gemma-2-2b on one GPU, `None` where nobody has measured it.
+    problem by problem on `split` and take `--start/--end`; `splits` are what `--split` accepts. `needs` is "cpu" or
+    "model".
     """
 
     id: str
@@ -31,6 +31,7 @@ class PhaseSpec:
     optional_reads: tuple[str, ...] = ()
     split: str | None = None
     sliceable: bool = False
+    splits: tuple[str, ...] = ()
 
     def runner_class(self) -> Any:
         """Imports and returns the runner's class (this is where torch comes in, for phases that need it)."""
@@ -77,6 +78,7 @@ PHASES: tuple[PhaseSpec, ...] = (
     PhaseSpec(
         id="2.5",
         name="separation-score features",
+        splits=("sae", "hyperparams", "validation"),
         runner="phase2_5.separation_analyzer:SeparationAnalyzer",
         reads=("1.0",),
         optional_reads=("2.2",),

@@ -10,10 +10,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.config import Config
+from common.logging import get_logger
+from common.runs.artifacts import FEATURE_SCORES, REPLICATION, PhasePaths
+from common.runs.files import write_json, write_parquet
+from common.runs.metadata import Extent, OutputFile
+from common.runs.options import RunOptions
 from common.statistics.feature_tests import fisher_p_values
 from common.statistics.permutation import separation_statistic
 from common.statistics.selection import firing_counts, scores_from_counts
 from common_simplified.feature_ranking_runner import Columns, FeatureRankingRunner
+from phase2_5.replication import replicate
+
+_log = get_logger(__name__)
 
 
 class SeparationAnalyzer(FeatureRankingRunner):
@@ -24,6 +33,38 @@ class SeparationAnalyzer(FeatureRankingRunner):
     score_words = "separation score"
     test_words = "Fisher's exact test of the firing counts, two-sided"
     statistic = staticmethod(separation_statistic)
+
+    def __init__(self, config: Config, options: RunOptions | None = None) -> None:
+        super().__init__(config, options)
+        self.replicates = self.options.split not in (None, "sae")
+        if self.replicates:
+            self.paths = PhasePaths(self.paths.root / "by_split" / str(self.options.split))
+
+    def prepare(self) -> None:
+        """Finds what is ranked, or, with `--split`, what the ranking is measured on again."""
+        if not self.replicates:
+            super().prepare()
+            return
+        self.ranked = self.find("2.5")
+        self.again = self.find("3.5" if self.options.split == "validation" else "3.6")
+
+    def execute(self) -> None:
+        """Ranks, or measures the same figures on another split; the latter leaves the phase's own record alone."""
+        if not self.replicates:
+            super().execute()
+            return
+        with self.timed("replication"):
+            found = replicate(self.ranked, self.again, self.profile)
+        table = self.paths.root / FEATURE_SCORES
+        outputs = [
+            OutputFile(FEATURE_SCORES, write_parquet(table, found.scores), found.scores.num_rows),
+            OutputFile(REPLICATION, write_json(self.paths.root / REPLICATION, found.summary)),
+        ]
+        record = self.again.record
+        extent = Extent(record["expected"], record["done"], record["excluded"], inputs_complete=self.inputs_complete)
+        self.publish(extent, outputs, {"split": self.options.split, "layers": record["layers"]})
+        for line in found.lines():
+            _log.info("phase 2.5 on %s: %s", self.options.split, line)
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -28,4 +28,5 @@ class RunOptions:
     allow_partial: bool = False
     dry_run: bool = False
     site_given: bool = False
+    split: str | None = None
     features: tuple[tuple[str, Feature], ...] = ()

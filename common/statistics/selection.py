@@ -123,6 +123,21 @@ def class_means(values: NDArray[np.floating], labels: BoolArray) -> ClassMeans:
     return ClassMeans(means[0], means[1])
 
 
+def weighted_class_means(values: NDArray, share_correct: FloatArray) -> ClassMeans:
+    """Returns each feature's mean over both classes where a problem belongs to either by its share of correct samples.
+
+    `values` has shape (n_problems, n_features) (activations, or whether a feature fires), `share_correct` (n_problems,)
+    in [0, 1]. With shares of 0 and 1 this is `class_means`. A class without weight has nan.
+    """
+    weights = np.stack([share_correct, 1.0 - share_correct]).astype(np.float64)
+    totals = weights.sum(axis=1, keepdims=True)
+    weights = np.divide(weights, totals, out=np.full_like(weights, np.nan), where=totals > 0)
+    means = np.empty((2, values.shape[1]))
+    for chunk in feature_chunks(values.shape[1]):
+        means[:, chunk] = weights @ values[:, chunk].astype(np.float64)
+    return ClassMeans(means[0], means[1])
+
+
 def rank_features(score: FloatArray, layer: IntArray, feature_index: IntArray, keep: BoolArray, top_k: int) -> IntArray:
     """Returns the positions of the `top_k` largest finite scores among `keep`, best first.
 

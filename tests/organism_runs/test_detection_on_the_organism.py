@@ -104,3 +104,20 @@ def test_shuffled_labels_reach_significance_about_as_often_as_they_should(detect
         best = np.fmax(best, np.nanmax(welch_t_statistic(varying, shuffles), axis=1))
     share = float((null.p_values(best, "correct") <= 0.05).mean())
     assert abs(share - 0.05) <= 3 * np.sqrt(0.05 * 0.95 / 200), share
+
+
+@pytest.mark.smoke
+def test_the_ranking_is_measured_again_on_another_split_and_its_own_record_is_left_alone(detected: Detected) -> None:
+    root = detected.data / "phase2_5"
+    before = (root / "metadata.json").read_bytes()
+    done("phase", "2.5", "--profile", "organism", "--data-dir", detected.data, "--split", "hyperparams", *SIZES)
+    assert (root / "metadata.json").read_bytes() == before
+    found = json.loads((root / "by_split" / "hyperparams" / "replication.json").read_text())
+    assert found["n_problems"] == 97
+    best = found["features"]["correct"][0]
+    assert best["separation_score"] == pytest.approx(best["f_correct"] - best["f_incorrect"])
+    record = json.loads((detected.data / "phase3_6" / "metadata.json").read_text())
+    assert all(
+        (item["separation_score"] is None) == (item["layer"] not in record["layers"])
+        for item in found["features"]["incorrect"]
+    )

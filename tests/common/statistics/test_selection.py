@@ -11,6 +11,7 @@ from common.statistics.selection import (
     firing_counts,
     rank_features,
     separation_scores,
+    weighted_class_means,
 )
 
 pytestmark = pytest.mark.unit
@@ -91,3 +92,19 @@ def test_ranking_leaves_out_features_that_are_filtered_or_have_no_score() -> Non
     keep = np.array([False, True, True, True, True])
     order = rank_features(score, np.zeros(5, dtype=int), np.arange(5), keep, top_k=20)
     assert order.tolist() == [2, 4]
+
+
+def test_shares_of_nought_and_one_are_classes_and_others_divide_a_problem_between_both() -> None:
+    values = np.array([[1.0, 0.0], [3.0, 2.0], [5.0, 8.0]])
+    labels = np.array([True, False, True])
+    whole, divided = class_means(values, labels), weighted_class_means(values, labels.astype(float))
+    np.testing.assert_allclose(divided.correct, whole.correct)
+    np.testing.assert_allclose(divided.incorrect, whole.incorrect)
+    half = weighted_class_means(values, np.array([1.0, 0.5, 0.0]))
+    np.testing.assert_allclose(half.correct, [(1 + 0.5 * 3) / 1.5, (0 + 0.5 * 2) / 1.5])
+    np.testing.assert_allclose(half.incorrect, [(0.5 * 3 + 5) / 1.5, (0.5 * 2 + 8) / 1.5])
+
+
+def test_a_class_without_weight_has_no_mean() -> None:
+    means = weighted_class_means(np.ones((2, 1)), np.array([1.0, 1.0]))
+    assert means.correct[0] == 1.0 and np.isnan(means.incorrect[0])
