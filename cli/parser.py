@@ -91,7 +91,7 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
         dry_run=getattr(parsed, "dry_run", False),
         site_given=resolved.config.site is not None,
         split=getattr(parsed, "split", None),
-        features=tuple(_feature(text) for text in getattr(parsed, "feature", None) or []),
+        features=_features(getattr(parsed, "feature", None) or []),
     )
 
 
@@ -114,6 +114,7 @@ def _phase_command(commands: Any) -> None:
     command.add_argument(
         "--feature",
         nargs="+",
+        action="extend",
         metavar="DIRECTION=LAYER:INDEX",
         help="use this feature instead of the direction's best: correct=16:123 incorrect=19:456",
     )
@@ -183,6 +184,13 @@ def _nearest(parser: argparse.ArgumentParser, message: str) -> str:
             known |= set(action.choices)
             known |= {option for command in action.choices.values() for option in command._option_string_actions}
     return suggest(unknown[1] or unknown[2], known)
+
+
+def _features(texts: list[str]) -> tuple[tuple[str, Feature], ...]:
+    features = tuple(_feature(text) for text in texts)
+    if len({direction for direction, _ in features}) < len(features):
+        raise UsageError(f"--feature {' '.join(texts)}: give each direction (correct, incorrect) one feature")
+    return features
 
 
 def _feature(text: str) -> tuple[str, Feature]:

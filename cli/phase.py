@@ -32,6 +32,8 @@ def run_phase(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
     if options.split is not None and options.split not in spec.splits:
         known = f"it knows {', '.join(spec.splits)}" if spec.splits else "it works on one split: leave --split out"
         raise UsageError(f"--split {options.split} is nothing that phase {spec.id} can work on; {known}")
+    if options.features and not spec.takes_features:
+        raise UsageError(f"phase {spec.id} uses no feature: leave --feature out")
     for read in spec.reads:
         if not any(item.phase in (None, read) for item in options.inputs):
             find_output(config, options, read, spec.id)

@@ -11,7 +11,7 @@ from cli.console import say
 from cli.parser import resolved_config, run_options
 from cli.phase import run_phase
 from common.config import Config
-from common.errors import UsageError
+from common.errors import OtherSettingsError, UsageError
 from common.logging import get_logger
 from common.phases import PHASES, PhaseSpec, get_phase
 from common.runs.options import RunOptions
@@ -55,8 +55,14 @@ def _run_one(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
         _log.info("phase %s (%s): complete and current", spec.id, spec.name)
         return
     _log.info("phase %s (%s): %s", spec.id, spec.name, state.state if not state.why else f"{state.state}, {state.why}")
-    again = state.state == STALE and spec.sliceable
-    run_phase(spec, config, replace(options, fresh=True) if again else options)
+    try:
+        run_phase(spec, config, options)
+    except OtherSettingsError:
+        if state.state != STALE:
+            raise
+        run_phase(
+            spec, config, replace(options, fresh=True)
+        )  # its input has changed: what stands cannot be gone on with
 
 
 def _state_of(spec: PhaseSpec, config: Config) -> PhaseState:

@@ -22,6 +22,10 @@ class UsageError(PipelineError):
     exit_code = 2
 
 
+class OtherSettingsError(UsageError):
+    """What stands was made under other settings; `--fresh` puts it aside."""
+
+
 class Interrupted(PipelineError):
     """The user or the system asked the run to stop; what was finished is saved (exit code 130)."""
 

@@ -18,7 +18,8 @@ class PhaseSpec:
     """One phase: what it is called, what runs it, what it reads and writes.
 
     `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `sliceable` phases work
-    problem by problem on `split` and take `--start/--end`; `splits` are what `--split` accepts. `needs` is "cpu" or
+    problem by problem on `split` and take `--start/--end`; `splits` are what `--split` accepts;
+    `takes_features` says whether `--feature` means something. `needs` is "cpu" or
     "model".
     """
 
@@ -32,6 +33,7 @@ class PhaseSpec:
     split: str | None = None
     sliceable: bool = False
     splits: tuple[str, ...] = ()
+    takes_features: bool = False
 
     def runner_class(self) -> Any:
         """Imports and returns the runner's class (this is where torch comes in, for phases that need it)."""
@@ -121,6 +123,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase3_8.auroc_f1_evaluator:AurocF1Evaluator",
         reads=("1.0", "3.5", "3.6"),
         writes=("evaluation_results.json", "evaluation_summary.txt", "scores.parquet"),
+        takes_features=True,
         needs="cpu",
     ),
 )

@@ -24,6 +24,7 @@ from common_simplified.capture_points import sae_identities
 from common_simplified.sae_loader import load_encoder
 
 ENCODE_ROWS = 256
+LEAST_OF_A_CLASS = 2
 
 
 class LabelledSplit(NamedTuple):
@@ -54,9 +55,12 @@ def labelled_split(output: PhaseOutput, config: Config, profile: Profile, reader
     keep = [label is not None for label in dataset["test_passed"].to_pylist()]
     task_ids = [task for task, kept in zip(dataset["task_id"].to_pylist(), keep, strict=True) if kept]
     labels = np.array([label for label in dataset["test_passed"].to_pylist() if label is not None], dtype=bool)
-    if labels.all() or not labels.any():
-        what = "none" if not labels.any() else "all"
-        raise UsageError(f"phase {reader}: {what} of the {len(labels)} solutions pass; ranking needs both classes")
+    n_correct = int(labels.sum())
+    if min(n_correct, len(labels) - n_correct) < LEAST_OF_A_CLASS:
+        raise UsageError(
+            f"phase {reader}: {n_correct} of {len(labels)} solutions pass; ranking needs {LEAST_OF_A_CLASS} or more of "
+            "each class, so more problems"
+        )
     path = output.use(output.paths.sae_fit.name)
     verified_bytes(path, output.entry(output.paths.sae_fit.name)["sha256"])
     misfits = check_fit(read_json(path), record["layers"], site_given=record["site_given"], reader=reader)

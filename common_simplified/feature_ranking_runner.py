@@ -157,7 +157,7 @@ class FeatureRankingRunner(PhaseRunner):
                 "seed": self.config.seed,
                 "score_at_p_0_05": {name: abs(null.critical_value(0.05, name)) for name in DIRECTIONS},
             },
-            "n_significant": {
+            "n_significant_among_top": {
                 name: sum(item["p_max_permutation"] <= 0.05 for item in items) for name, items in top.items()
             },
             "site_misfits": self.split.misfits,

@@ -9,7 +9,8 @@ import numpy as np
 
 from common.errors import UsageError
 from common.runs.artifacts import FEATURE_FREQUENCIES, PhasePaths, frequency_array
-from common.runs.discovery import PhaseOutput, phase_directory, run_command
+from common.runs.compatibility import refuse_other
+from common.runs.discovery import PhaseOutput, phase_directory, run_command, unfinished
 from common.runs.files import read_npz
 from common.runs.metadata import read_record
 from common.runs.phase_runner import PhaseRunner
@@ -30,7 +31,7 @@ class GeneralTextFilter:
         """Says what is left out."""
         if self.by_layer is None:
             return UNFILTERED
-        return f"features that fire on {self.limit:.0%} of {self.n_texts} general texts or more are left out"
+        return f"features that fire on {100 * self.limit:g} % of {self.n_texts} general texts or more are left out"
 
     def frequencies(self, layer: int, width: int) -> np.ndarray:
         """Returns the share of texts on which each of a layer's features fires, nan where that was not measured."""
@@ -54,24 +55,18 @@ def general_text_filter(runner: PhaseRunner, source: PhaseOutput) -> GeneralText
     `source` (phase 1.0's output), or lack a layer.
     """
     limit = runner.config.general_text_max_frequency
-    if read_record(PhasePaths(phase_directory(runner.config, runner.options, "2.2"))) is None:
+    paths = PhasePaths(phase_directory(runner.config, runner.options, "2.2"))
+    if read_record(paths) is None and not unfinished(paths):
         return GeneralTextFilter(None, 0, limit)
     output = runner.find("2.2")
-    for name in ("model", "saes", "points"):
-        _refuse_other(runner, output, source, name)
+    refuse_other(runner.phase, source, output, f"{run_command(runner.config, '2.2')} --fresh")
     arrays = read_npz(output.use(FEATURE_FREQUENCIES), sha256=output.entry(FEATURE_FREQUENCIES)["sha256"])
-    by_layer = {layer: arrays[frequency_array(layer)].astype(np.float64) for layer in source.record["layers"]}
-    return GeneralTextFilter(by_layer, int(output.record["done"]), limit)
-
-
-def _refuse_other(runner: PhaseRunner, output: PhaseOutput, source: PhaseOutput, name: str) -> None:
-    ours, theirs = source.record[name], output.record[name]
-    if name == "points":
-        theirs = {layer: point for layer, point in theirs.items() if layer in ours}
-    if name == "saes":
-        theirs = [entry for entry in theirs if entry["sae_layer"] in source.record["layers"]]
-    if ours != theirs:
+    measured = {layer for layer in output.record["layers"] if str(layer) in output.record["points"]}
+    absent = [layer for layer in source.record["layers"] if layer not in measured]
+    if absent:
         raise UsageError(
-            f"phase {runner.phase}: {output.paths.root} measured general text with other {name} than phase 1.0 "
-            f"used; run: {run_command(runner.config, '2.2')} --fresh"
+            f"phase {runner.phase}: {output.paths.root} lacks layers {', '.join(map(str, absent))}; "
+            f"run: {run_command(runner.config, '2.2')} --fresh"
         )
+    by_layer = {layer: arrays[frequency_array(layer)].astype(np.float64) for layer in source.record["layers"]}
+    return GeneralTextFilter(by_layer, int(output.record["n_texts"]), limit)

@@ -27,7 +27,7 @@ from common.runs.artifacts import split_file
 from common.runs.files import canonical_json
 from common.runs.interruption import StopRequest, polite_stop
 from common.runs.locks import EVERYTHING, directory_lock, span_lock
-from common.runs.metadata import Extent, OutputFile
+from common.runs.metadata import Extent, OutputFile, read_record
 from common.runs.phase_runner import PhaseRunner
 from common.runs.publishing import Snapshots, remove_segments, remove_stale_activations, write_exclusions
 from common.runs.slices import Span, covered, missing_cells, requested_span
@@ -116,12 +116,20 @@ class GenerationRunner(PhaseRunner):
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
             if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
                 self.set_aside()
-            if not self.state.settle(self.span, self._published_rows):
+            if not self.state.settle(self.span, self._published_rows, republish=self._is_outdated()):
                 _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
                 return
             self._work(stop)
             with directory_lock(self.paths.locks):
                 self._publish()
+
+    def _is_outdated(self) -> bool:
+        """Returns whether a published output was made from other inputs, or for other features, than now."""
+        record = read_record(self.paths)
+        if record is None:
+            return False
+        before = {(item["phase"], item["sha256"]) for item in record["inputs"]}
+        return before != {(item.phase, item.sha256) for item in self.inputs_used()}
 
     def points_of(self, arm: Arm) -> dict[int, HookPoint]:
         """Returns what an arm captures: the last prompt token does not depend on the temperature, so once is enough."""

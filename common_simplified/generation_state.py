@@ -43,23 +43,25 @@ class GenerationState:
         stage = self.paths.stage
         return Stores(StageStore(stage("generation", arm.name)), StageStore(stage("evaluation", arm.name)))
 
-    def settle(self, span: Span, published_rows: Callable[[Arm], pa.Table]) -> bool:
+    def settle(self, span: Span, published_rows: Callable[[Arm], pa.Table], *, republish: bool) -> bool:
         """Brings what stands in line with what is asked for; returns whether anything is to be done for `span`.
 
-        `published_rows` reads an arm's generated rows back from published files. Raises `UsageError`, naming each
+        `published_rows` reads an arm's generated rows back from published files; with `republish` a published output is
+        written again without generating (what it was made for has changed). Raises `UsageError`, naming each
         differing field, where what stands was generated under other settings.
         """
         record = read_record(self.paths)
         if record is not None and record["complete"]:
             self._refuse_difference(record["fingerprints"]["generation"])
-            if not self._labels_differ(record["fingerprints"]["evaluation"]) and not self.paths.segments.exists():
+            labels_differ = self._labels_differ(record["fingerprints"]["evaluation"])
+            if not labels_differ and not republish and not self.paths.segments.exists():
                 return False
             for arm in self.arms:
                 if covered(self.stores(arm).generation.spans()) < self.n_problems:
                     self._reopen(arm, published_rows(arm))
         for arm in self.arms:
             self._open(arm)
-        return record is None or not self._is_published(record, span)
+        return record is None or republish or not self._is_published(record, span)
 
     def done_spans(self) -> list[Span]:
         """Returns the positions that every arm has generated and tested, as spans."""

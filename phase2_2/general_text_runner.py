@@ -7,7 +7,7 @@ same site as everywhere else. The vectors are kept as segments; the SAEs read th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import pyarrow as pa
 import torch
 
 from common.corpus_loading import Corpus, load_corpus
+from common.errors import PipelineError
 from common.logging import get_logger
 from common.model_location import chosen_layers
 from common.progress import Progress
@@ -58,7 +59,7 @@ class GeneralTextRunner(PhaseRunner):
     def execute(self) -> None:
         """Reads what is missing of the span, then publishes what the directory holds."""
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
-            if self.options.fresh:
+            if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
                 self.set_aside()
             if self._is_done():
                 _log.info("phase 2.2: nothing to do, texts %d to %d are read", *self.span)
@@ -66,6 +67,12 @@ class GeneralTextRunner(PhaseRunner):
             self._read_texts(stop)
             with directory_lock(self.paths.locks):
                 self._publish()
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The model, loaded when it is first needed."""
+        with self.timed("loading"):
+            return self.setup.load()
 
     def fingerprint(self) -> dict[str, Any]:
         """Returns what changes the vectors that are read."""
@@ -95,14 +102,12 @@ class GeneralTextRunner(PhaseRunner):
         if not cells:
             return
         self.note_unfinished(len(self.corpus.texts), covered(self.store.spans()), self.span)
-        with self.timed("loading"):
-            loaded = self.setup.load()
         done = len(self.span) - sum(len(cell) for cell in cells)
         with Progress("phase 2.2", len(self.span), done, unit="text") as progress, self.timed("reading"):
             for cell in cells:
                 if stop.requested:
                     raise self.stopped(len(self.corpus.texts), covered(self.store.spans()), self.span, "texts")
-                self.store.write(cell, self._read_cell(loaded, cell))
+                self.store.write(cell, self._read_cell(self.loaded, cell))
                 progress.advance(len(cell))
 
     @torch.no_grad()
@@ -142,10 +147,14 @@ class GeneralTextRunner(PhaseRunner):
         return int(generator(self.config.seed, "general text", index).integers(1, length)) if length > 1 else -1
 
     def _publish(self) -> None:
+        if not self.paths.segments.exists():
+            return  # another slice that ended meanwhile has published everything
         spans = self.store.spans()
         with self.timed("encoding"):
             frequencies = {layer: self._frequencies(layer) for layer in self.setup.layers}
         n_used = min(n for _, n in frequencies.values())
+        if n_used == 0:
+            raise PipelineError("phase 2.2: no text has a second token; give another corpus with --input")
         arrays = {frequency_array(layer): shares for layer, (shares, _) in frequencies.items()}
         data = npz_bytes(**arrays, n_texts=np.array(n_used))
         output = OutputFile(FEATURE_FREQUENCIES, write_bytes(self.paths.root / FEATURE_FREQUENCIES, data))
@@ -163,7 +172,7 @@ class GeneralTextRunner(PhaseRunner):
             for layer, (shares, _) in frequencies.items()
         }
         _log.info(
-            "phase 2.2: %d of %d texts; features that fire on %.0f %% of them or more, by layer: %s",
+            "phase 2.2: %d of %d texts; features that fire on %g %% of them or more, by layer: %s",
             *(extent.done, extent.expected, 100 * self.config.general_text_max_frequency),
             ", ".join(f"{layer}: {count}" for layer, count in common.items()),
         )

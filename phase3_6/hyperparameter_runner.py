@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.model_facts import ModelFacts
-from common.runs.artifacts import task_activation, temperature_dataset, temperature_name
+from common.runs.artifacts import ACTIVATION_INDEX, task_activation, temperature_dataset, temperature_name
 from common.runs.best_features import BestFeatures, features_of_record
 from common.runs.metadata import OutputFile
 from common_simplified.generation_files import WrittenFiles
@@ -27,7 +27,9 @@ class HyperparameterDataRunner(GenerationRunner):
 
     def find_inputs(self) -> None:
         """Finds the features that phase 3.5 was run for, and the layers that it captured."""
-        record = self.find("3.5").record
+        output = self.find("3.5")
+        output.use(ACTIVATION_INDEX)
+        record = output.record
         self.predictors: BestFeatures = features_of_record(record["best_layers"])
         self.steering: BestFeatures = features_of_record(record["steering_layers"])
         self._layers = [int(layer) for layer in record["layers"]]

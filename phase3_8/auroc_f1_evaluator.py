@@ -14,11 +14,12 @@ import pyarrow as pa
 from common.errors import UsageError
 from common.logging import get_logger
 from common.plotting import save
-from common.runs.artifacts import EVALUATION_RESULTS, EVALUATION_SUMMARY, SCORES, temperature_name
+from common.runs.artifacts import EVALUATION_RESULTS, EVALUATION_SUMMARY, SCORES, PhasePaths, temperature_name
 from common.runs.best_features import BestFeatures, Feature, features_of_record
-from common.runs.discovery import PhaseOutput, run_command
+from common.runs.compatibility import refuse_other
+from common.runs.discovery import PhaseOutput, phase_directory, run_command
 from common.runs.files import write_bytes, write_json, write_parquet
-from common.runs.metadata import Extent, OutputFile, output_file
+from common.runs.metadata import Extent, OutputFile, output_file, read_record
 from common.runs.phase_runner import PhaseRunner
 from common.statistics.detection import Classification, ThresholdChoice
 from common.statistics.permutation import Direction
@@ -47,6 +48,9 @@ class AurocF1Evaluator(PhaseRunner):
                 f"{run_command(self.config, '3.6')} --fresh"
             )
         self._check_layers(built, validation, hyper)
+        for output in (validation, hyper):
+            refuse_other(self.phase, built, output, f"{run_command(self.config, output.phase)} --fresh")
+        self._warn_of_newer_predictors()
         datasets = [validation.table(name) for name in validation.record["datasets"].values()]
         greedy = validation.table(validation.record["datasets"][temperature_name(0.0)])
         self.splits = Splits(
@@ -89,14 +93,28 @@ class AurocF1Evaluator(PhaseRunner):
         known = features_of_record(validation.record["best_layers"])
         return BestFeatures(given.get("correct", known.correct), given.get("incorrect", known.incorrect))
 
+    def _warn_of_newer_predictors(self) -> None:
+        """Says so where phase 2.10 now ranks other features first than those that phase 3.5 was run for."""
+        paths = PhasePaths(phase_directory(self.config, self.options, "2.10"))
+        ranked = read_record(paths)
+        now = {} if ranked is None or not ranked["complete"] else ranked["best"]
+        for name in DIRECTIONS:
+            best = now.get(name)
+            if best is not None and (best["layer"], best["feature_idx"]) != getattr(self.features, name):
+                _log.warning(
+                    "phase 3.8: phase 2.10 ranks layer %d, feature %d first (%s), not the feature evaluated here",
+                    *(best["layer"], best["feature_idx"], name),
+                )
+
     def _check_layers(self, *outputs: PhaseOutput) -> None:
         for feature in self.features:
             for output in outputs:
                 if feature.layer not in output.record["layers"]:
+                    setting = f"activation_layers={feature.layer}" if output.phase == "1.0" else "capture_layers=all"
                     captured = ", ".join(str(layer) for layer in output.record["layers"])
                     raise UsageError(
                         f"phase 3.8: layer {feature.layer} was not captured in {output.paths.root}, only {captured}; "
-                        f"run: {run_command(self.config, output.phase)} --fresh --set capture_layers=all"
+                        f"run: {run_command(self.config, output.phase)} --fresh --set {setting}"
                     )
             width = self.profile.sae.width
             if not 0 <= feature.index < width:
@@ -105,6 +123,7 @@ class AurocF1Evaluator(PhaseRunner):
                 )
 
     def _results(self, found: dict[Direction, Detection], draws: Draws) -> dict[str, Any]:
+        validation = self.splits.sources[2].record
         return {
             "what": "detection of program validity before generation, on the validation split",
             "splits": {"features": "sae", "thresholds": "hyperparams", "figures": "validation"},
@@ -113,8 +132,11 @@ class AurocF1Evaluator(PhaseRunner):
                 "hyperparams": len(self.splits.hyperparams.task_ids),
                 "validation": len(self.splits.validation.task_ids),
             },
-            "predictor_note": self.splits.sources[2].record["predictor_note"],
-            "site_given": self.splits.sources[2].record["site_given"],
+            "predictor_note": None
+            if len(self.options.features) == 2
+            else self.splits.sources[2].record["predictor_note"],
+            "features_given": sorted(name for name, _ in self.options.features),
+            "site_given": validation["site_given"],
             "seed": draws.seed,
             "bootstrap_draws": draws.n_draws,
             "directions": {name: item.report for name, item in found.items()},
@@ -183,10 +205,11 @@ def _headline(item: Detection) -> dict[str, Any]:
 def _in_words(direction: Direction, item: Detection) -> str:
     auroc, at = item.report["validation"]["auroc"], item.at_threshold
     feature: Feature = item.feature
-    ranking = (
-        "AUROC could not be computed"
-        if auroc["value"] is None
-        else (f"AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]")
-    )
+    if auroc["value"] is None:
+        ranking = f"AUROC could not be computed ({auroc['reason']})"
+    elif auroc["low"] is None:
+        ranking = f"AUROC {auroc['value']:.3f}"
+    else:
+        ranking = f"AUROC {auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
     f1 = "" if at is None or at.f1 is None else f", F1 {at.f1:.3f} (everything positive: {at.f1_all_positive:.3f})"
     return f"{direction}: layer {feature.layer}, feature {feature.index}: {ranking}{f1}, n = {auroc['n']}"

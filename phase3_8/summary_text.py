@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from common.text_table import text_table
@@ -19,7 +20,21 @@ def summary_text(results: dict[str, Any]) -> str:
         parts.append(text_table([_target(report), *_rivals(report)], _HEADER))
         parts.append(text_table([_group(row, "temperature") for row in report["by_temperature"]], _GROUP_HEADER))
         parts.append(text_table([_group(row, "complexity") for row in report["by_difficulty"]], _GROUP_HEADER))
-    return "\n\n".join([_PREFACE, *parts]) + "\n"
+    return "\n\n".join(["\n".join([_PREFACE, *_notes(results)]), *parts]) + "\n"
+
+
+def _notes(results: dict[str, Any]) -> Iterator[str]:
+    """Yields what a reader must know before believing the figures."""
+    if results.get("predictor_note"):
+        yield f"Note: {results['predictor_note']}."
+    if results.get("site_given"):
+        yield "Note: the residual stream was read at a site given by hand, not where the SAEs' metadata say."
+    for direction in results.get("features_given", []):
+        yield f"Note: the {direction}-preferring feature was given by hand, not chosen on the sae split."
+    for direction, report in results["directions"].items():
+        left_out = report["validation"].get("n_excluded", 0)
+        if left_out:
+            yield f"Note: {direction}: {left_out} validation problems have no label and are left out."
 
 
 _PREFACE = (

@@ -121,8 +121,9 @@ def unfit_inputs(options: RunOptions, phase: str, columns: Collection[str]) -> d
 
 def unfinished(paths: PhasePaths) -> str | None:
     """Returns in words how far an unpublished run came, None where there is no trace of one."""
-    done = max((positions_done(path) for path in paths.segments.glob("generation/*")), default=0)
-    return f"{done} problems generated" if done else None
+    stages = [path for stage in ("generation", "vectors") for path in paths.segments.glob(f"{stage}/*")]
+    done = max((positions_done(path) for path in stages), default=0)
+    return f"{done} positions done so far" if done else None
 
 
 def run_command(config: Config, phase: str) -> str:

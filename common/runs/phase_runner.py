@@ -139,16 +139,19 @@ class PhaseRunner(ABC):
         finally:
             self.wall_seconds[stage] = self.wall_seconds.get(stage, 0.0) + time.monotonic() - started
 
+    def inputs_used(self) -> list[InputFile]:
+        """Returns what has been read so far: files given by hand, and files of other phases."""
+        return [*self._given, *(item for output in self._inputs for item in output.used)]
+
     def publish(self, extent: Extent, outputs: list[OutputFile], details: dict[str, Any]) -> dict[str, Any]:
         """Writes the phase's record, then removes the files that only the previous record named."""
         previous = read_record(self.paths)
-        used = [item for output in self._inputs for item in output.used]
         record = write_record(
             self.paths,
             phase=self.phase,
             config=self.config,
             extent=extent,
-            inputs=[*self._given, *used],
+            inputs=self.inputs_used(),
             outputs=outputs,
             wall_seconds=self.wall_seconds,
             details=details,

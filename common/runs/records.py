@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from common.errors import PipelineError, UsageError
+from common.errors import OtherSettingsError, PipelineError
 from common.logging import get_logger
 from common.runs.files import (
     canonical_json,
@@ -162,7 +162,7 @@ def refuse_difference(root: Path, stored: Fingerprint, current: Fingerprint) -> 
     """Raises `UsageError`, naming each differing field, where what stands in `root` was made under other settings."""
     changed = fingerprint_differences(stored, current)
     if changed:
-        raise UsageError(
+        raise OtherSettingsError(
             f"{root} holds results made under other settings ({'; '.join(changed)}); use --fresh to put them aside "
             "and start again, or another --data-dir"
         )

@@ -59,7 +59,8 @@ def _state(config: Config, spec: PhaseSpec, before: dict[str, PhaseState]) -> Ph
 
 
 def _unpublished(paths: PhasePaths, spec: PhaseSpec) -> PhaseState:
-    done = max((positions_done(path) for path in paths.segments.glob("evaluation/*")), default=0)
+    stages = [path for stage in ("evaluation", "vectors") for path in paths.segments.glob(f"{stage}/*")]
+    done = max((positions_done(path) for path in stages), default=0)
     if paths.partial.is_file():
         note = read_json(paths.partial)
         return PhaseState(spec, PARTIAL, f"unfinished; to go on: {note['to_go_on']}", done, note["expected"])

@@ -40,13 +40,11 @@ def test_what_is_no_feature_is_refused_with_the_form_to_write(text: str) -> None
         options("--feature", text)
 
 
-@pytest.mark.xfail(strict=True, reason="the last --feature replaces earlier ones")
 def test_the_option_may_be_given_once_a_direction() -> None:
     found = options("--feature", "correct=16:123", "--feature", "incorrect=19:456")
     assert dict(found.features) == {"correct": Feature(16, 123), "incorrect": Feature(19, 456)}
 
 
-@pytest.mark.xfail(strict=True, reason="the last of two features wins silently")
 def test_two_features_for_one_direction_are_refused() -> None:
     with pytest.raises(UsageError, match="correct"):
         options("--feature", "correct=1:2", "correct=1:3")
@@ -94,7 +92,6 @@ def test_splits_that_were_run_for_different_features_are_refused(published: tupl
     assert "phases 3.5 and 3.6 were run for different features" in said and "phase 3.6" in said
 
 
-@pytest.mark.xfail(strict=True, reason="phase 3.8 compares no model and no site")
 @pytest.mark.parametrize("changed", [{"points": {"0": "blocks.0.hook_resid_pre"}}, {"model": {"name": "another"}}])
 def test_splits_that_were_read_at_another_site_or_model_are_refused(
     published: tuple[str, ...], here: Here, changed: dict[str, Any]
@@ -106,6 +103,5 @@ def test_splits_that_were_read_at_another_site_or_model_are_refused(
     assert next(iter(changed)) in said or "site" in said
 
 
-@pytest.mark.xfail(strict=True, reason="--feature is ignored where it means nothing")
 def test_a_phase_that_uses_no_feature_refuses_one(published: tuple[str, ...], here: Here) -> None:
     assert "--feature" in refusal(here("phase", "0", *published, "--feature", "correct=0:1"))

@@ -168,7 +168,6 @@ def test_a_corpus_given_by_hand_enters_the_record(root: Path, tmp_path: Path) ->
     assert (given["phase"], given["path"], given["rows"]) == (None, str(own), 3)
 
 
-@pytest.mark.xfail(strict=True, reason="the second slice finds no segments")
 def test_the_second_of_two_slices_that_end_together_leaves_what_the_first_has_published(
     root: Path, tmp_path: Path, whole: GeneralTextRunner
 ) -> None:
@@ -183,7 +182,6 @@ def test_the_second_of_two_slices_that_end_together_leaves_what_the_first_has_pu
     assert json.loads(both[0].paths.metadata.read_text())["complete"]
 
 
-@pytest.mark.xfail(strict=True, reason="status counts evaluated segments only")
 def test_an_interrupted_run_is_shown_with_the_texts_that_it_has_read(root: Path, tmp_path: Path) -> None:
     config = configured(root, tmp_path, batch_size=4)
     runner = GeneralTextRunner(config)

@@ -230,7 +230,6 @@ def test_a_split_without_positives_gives_nulls_with_reasons(
     assert "n = 50" in _in_words("correct", item)
 
 
-@pytest.mark.xfail(strict=True, reason="an AUROC without interval cannot be put into words")
 def test_a_feature_that_never_fires_is_reported_without_an_interval(data: Data, profile: Profile) -> None:
     """Its AUROC is 0.5 in every draw, and an interval of width zero is none."""
     low = replace(data, vectors=Residuals(*(np.zeros_like(part) for part in data.vectors)))
@@ -242,7 +241,6 @@ def test_a_feature_that_never_fires_is_reported_without_an_interval(data: Data, 
     assert "0.500" in in_text("correct", item)
 
 
-@pytest.mark.xfail(strict=True, reason="an AUROC without interval cannot be put into words")
 def test_a_perfect_detector_is_put_into_words(both: dict[str, Detection]) -> None:
     auroc = {"value": 1.0, "low": None, "high": None, "n": 9}
     item = SimpleNamespace(report={"validation": {"auroc": auroc}}, at_threshold=None, feature=Feature(1, 2))

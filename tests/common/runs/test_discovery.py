@@ -56,7 +56,7 @@ def test_an_unfinished_output_is_refused_with_how_far_it_came(config: Config) ->
     store.open({})
     store.write(Span(0, 3), generated(range(4)))
     assert "unfinished" in refusal(config)
-    assert "4 problems generated" in refusal(config)
+    assert "4 positions done so far" in refusal(config)
 
 
 def test_a_partial_output_is_refused_and_accepted_only_on_request(config: Config) -> None:
