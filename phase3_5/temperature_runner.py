@@ -16,10 +16,11 @@ from common.logging import get_logger
 from common.model_facts import ModelFacts
 from common.model_location import chosen_layers
 from common.plotting import save
-from common.runs.artifacts import PhasePaths, task_activation, temperature_dataset, temperature_name
+from common.runs.artifacts import BEST_FEATURES, PhasePaths, task_activation, temperature_dataset, temperature_name
 from common.runs.best_features import WITHOUT_T_STATISTICS, BestFeatures, best_features
 from common.runs.discovery import phase_directory
 from common.runs.features import Feature
+from common.runs.files import write_json
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.tables import vectors_of
 from common.statistics.bootstrap import bootstrap_share
@@ -74,9 +75,10 @@ class TemperatureRobustnessRunner(GenerationRunner):
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Draws pass rate and detection by temperature, and records which features the layers were captured for."""
         paths = save(self._figure(written), self.paths.root / "by_temperature")
-        return [output_file(self.paths, path.name) for path in paths], {
-            "best_layers": self.predictors.as_record(),
-            "steering_layers": self.steering.as_record(),
+        features = {"best_layers": self.predictors.as_record(), "steering_layers": self.steering.as_record()}
+        best = OutputFile(BEST_FEATURES, write_json(self.paths.root / BEST_FEATURES, features))
+        return [best, *(output_file(self.paths, path.name) for path in paths)], {
+            **features,
             "predictor_note": self.predictor_note,
             "temperatures": sorted(self.config.phase3_5_temperatures),
         }

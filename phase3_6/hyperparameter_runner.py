@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.model_facts import ModelFacts
-from common.runs.artifacts import ACTIVATION_INDEX, task_activation, temperature_dataset, temperature_name
-from common.runs.best_features import BestFeatures, features_of_record
+from common.runs.artifacts import (
+    ACTIVATION_INDEX,
+    BEST_FEATURES,
+    task_activation,
+    temperature_dataset,
+    temperature_name,
+)
+from common.runs.best_features import recorded_features
+from common.runs.files import write_json
 from common.runs.metadata import OutputFile
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_runner import GenerationRunner
@@ -29,10 +36,8 @@ class HyperparameterDataRunner(GenerationRunner):
         """Finds the features that phase 3.5 was run for, and the layers that it captured."""
         output = self.find("3.5")
         output.use(ACTIVATION_INDEX)
-        record = output.record
-        self.predictors: BestFeatures = features_of_record(record["best_layers"])
-        self.steering: BestFeatures = features_of_record(record["steering_layers"])
-        self._layers = [int(layer) for layer in record["layers"]]
+        self.predictors, self.steering = recorded_features(output)
+        self._layers = [int(layer) for layer in output.record["layers"]]
 
     def capture_layers(self, facts: ModelFacts) -> list[int]:  # noqa: ARG002
         """Returns phase 3.5's layers."""
@@ -52,4 +57,5 @@ class HyperparameterDataRunner(GenerationRunner):
 
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:  # noqa: ARG002
         """Records which features the layers were captured for."""
-        return [], {"best_layers": self.predictors.as_record(), "steering_layers": self.steering.as_record()}
+        features = {"best_layers": self.predictors.as_record(), "steering_layers": self.steering.as_record()}
+        return [OutputFile(BEST_FEATURES, write_json(self.paths.root / BEST_FEATURES, features))], features

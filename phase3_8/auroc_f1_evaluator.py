@@ -15,7 +15,7 @@ from common.errors import UsageError
 from common.logging import get_logger
 from common.plotting import save
 from common.runs.artifacts import EVALUATION_RESULTS, EVALUATION_SUMMARY, SCORES, PhasePaths, temperature_name
-from common.runs.best_features import BestFeatures, Feature, features_of_record
+from common.runs.best_features import BestFeatures, Feature, recorded_features
 from common.runs.compatibility import refuse_other
 from common.runs.discovery import PhaseOutput, phase_directory, run_command
 from common.runs.files import write_bytes, write_json, write_parquet
@@ -90,7 +90,7 @@ class AurocF1Evaluator(PhaseRunner):
 
     def _features(self, validation: PhaseOutput) -> BestFeatures:
         given = dict(self.options.features)
-        known = features_of_record(validation.record["best_layers"])
+        known, _ = recorded_features(validation)
         return BestFeatures(given.get("correct", known.correct), given.get("incorrect", known.incorrect))
 
     def _warn_of_newer_predictors(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from common.errors import UsageError
-from common.runs.artifacts import TOP_FEATURES
+from common.runs.artifacts import BEST_FEATURES, TOP_FEATURES
 from common.runs.discovery import PhaseOutput
 from common.runs.features import Feature
 from common.runs.files import read_json, verified_bytes
@@ -45,6 +45,18 @@ def best_features(output: PhaseOutput) -> BestFeatures:
             )
     first = {name: Feature(items[0]["layer"], items[0]["feature_idx"]) for name, items in top.items()}
     return BestFeatures(first["correct"], first["incorrect"])
+
+
+def recorded_features(output: PhaseOutput) -> tuple[BestFeatures, BestFeatures]:
+    """Returns predictors and steering features that phase 3.5 (or 3.6) was run for, and notes that they were read.
+
+    They stand in the record, and in a file of their own, so that a later phase is stale once they change.
+    """
+    if BEST_FEATURES in output.names():
+        output.use(BEST_FEATURES)
+    record = output.record
+    predictors = features_of_record(record["best_layers"])
+    return predictors, features_of_record(record.get("steering_layers", record["best_layers"]))
 
 
 def features_of_record(entry: dict[str, int]) -> BestFeatures:
