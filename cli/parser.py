@@ -140,7 +140,7 @@ def _pipeline_command(commands: Any) -> None:
 def _organism_command(commands: Any) -> None:
     command = commands.add_parser("organism", help="the bundled tiny model", description="The bundled tiny model.")
     actions = command.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
-    train = _add(actions, "train", "make another instance from a seed (about 20 minutes)", "cli.organism:train")
+    train = _add(actions, "train", "make another instance from a seed (about half an hour)", "cli.organism:train")
     train.add_argument("--seed", type=int, required=True, help="seed of everything in the instance")
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
     train.add_argument("--steps", type=int, default=None, help="training steps of the base model")

@@ -159,16 +159,20 @@ def _truth(config: Config) -> list[Row]:
             (
                 f"truth: {direction} feature",
                 f"AUROC {item['auroc_for_label']:.3f} for the label, cues allow {answers['ceiling']['auroc']:.3f}",
-                f"rank correlation with carelessness {item['spearman_with_carelessness']:+.2f}, in-sample, "
+                f"rank correlation with carelessness {_signed(item['spearman_with_carelessness'])}, in-sample, "
                 f"n = {item['n']}",
             )
         )
     for direction, item in answers.get("detection", {}).get("features", {}).items():
         ceiling, n = answers["detection"]["ceiling_auroc"], answers["detection"]["n"]
         share = f"{item['share_of_ceiling']:.2f} of what the cues allow ({ceiling:.3f})"
-        correlation = f"rank correlation {item['spearman_with_carelessness']:+.2f}, n = {n}"
+        correlation = f"rank correlation {_signed(item['spearman_with_carelessness'])}, n = {n}"
         rows.append((f"truth: {direction}, held out", f"AUROC {item['auroc']['value']:.3f}, {share}", correlation))
     return rows
+
+
+def _signed(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:+.2f}"
 
 
 def _places(config: Config, records: dict[str, Any]) -> list[str]:

@@ -93,7 +93,10 @@ def firing_frequencies(
         axes.set_ylabel(f"fires on correct problems (share of {n_correct:,})")
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
         made.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2)
-        plotting.caption(made, f"{len(f_correct):,} features of all layers; on the line, both classes alike.")
+        plotting.caption(
+            made,
+            f"{len(f_correct):,} features, also those not ranked; on the line, both classes alike.",
+        )
     return made
 
 

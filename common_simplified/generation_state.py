@@ -51,6 +51,9 @@ class GenerationState:
         differing field, where what stands was generated under other settings.
         """
         record = read_record(self.paths)
+        if record is not None:
+            made, asked = sorted(record["fingerprints"]["generation"]), sorted(arm.name for arm in self.arms)
+            refuse_difference(self.paths.root, {"arms": ", ".join(made)}, {"arms": ", ".join(asked)})
         if record is not None and record["complete"]:
             self._refuse_difference(record["fingerprints"]["generation"])
             labels_differ = self._labels_differ(record["fingerprints"]["evaluation"])

@@ -107,7 +107,10 @@ class AurocF1Evaluator(PhaseRunner):
                 )
 
     def _check_layers(self, *outputs: PhaseOutput) -> None:
+        last = self.profile.n_layers - 1
         for feature in self.features:
+            if feature.layer > last:
+                raise UsageError(f"phase 3.8: layer {feature.layer} does not exist, the model has layers 0 to {last}")
             for output in outputs:
                 if feature.layer not in output.record["layers"]:
                     setting = f"activation_layers={feature.layer}" if output.phase == "1.0" else "capture_layers=all"

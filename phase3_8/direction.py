@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -105,16 +106,19 @@ def _rivals(
     """Returns every rival's scores on hyperparams and validation; all of them learn on the sae split alone."""
     learn = positive_rows(splits.sae.passed, direction)
     train, *others = residuals
-    matched = matched_features((acts.sae > 0).mean(axis=0), feature.index, draws.seed, draws.n_random).feature_idx
+    rates = (acts.sae > 0).mean(axis=0)
+    matched = matched_features(rates, feature.index, draws.seed, draws.n_random)
+    of_matched = (part[:, matched.feature_idx] for part in (acts.sae, acts.hyperparams, acts.validation))
+    sae, hyper, valid = of_matched
+    features = signed_scores(sae, learn, hyper, valid)
+    how_near = {"firing_rate": float(rates[feature.index]), "median_firing_rate": float(np.median(matched.firing_rate))}
     return {
         "logistic regression": probe_scores(train, learn, *others, seed=draws.seed),
         "difference of class means": mean_difference_scores(train, learn, *others),
         "random directions": random_direction_scores(
             train, learn, *others, seed=draws.seed, n_directions=draws.n_random
         ),
-        "matched random features": signed_scores(
-            acts.sae[:, matched], learn, acts.hyperparams[:, matched], acts.validation[:, matched]
-        ),
+        "matched random features": replace(features, settings={**features.settings, **how_near}),
         "prompt length": signed_scores(*_column(splits, "prompt_tokens", learn)),
         "cyclomatic complexity": signed_scores(*_column(splits, "complexity", learn)),
     }

@@ -57,9 +57,16 @@ def _rivals(report: dict[str, Any]) -> list[tuple[str, ...]]:
             rows.append((name, *_figures(rival["detection"]), ahead))
         else:
             spread, ap = rival["auroc"], rival["average_precision"]
-            label = f"{name} ({rival['n_scores']}): median [range]"
+            label = f"{name} ({rival['n_scores']}{_how_near(rival.get('settings', {}))}): median [range]"
             rows.append((label, str(rival["n"]), _range(spread), _range(ap), *[""] * 6, ahead))
     return rows
+
+
+def _how_near(settings: dict[str, Any]) -> str:
+    """Says how often matched features fire beside the feature itself: few layers hold a hundred that are near."""
+    if "median_firing_rate" not in settings:
+        return ""
+    return f", firing on {settings['median_firing_rate']:.0%}, the feature on {settings['firing_rate']:.0%}"
 
 
 def _figures(report: dict[str, Any]) -> tuple[str, ...]:

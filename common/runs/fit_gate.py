@@ -44,7 +44,7 @@ def check_fit(report: Mapping[str, Any], layers: Sequence[int], *, site_given: b
                 f"phase {reader} stops: {finding}; the SAE reads another site than the one captured: correct the SAE's "
                 "metadata or the profile (or insist with --site, which marks every result)"
             )
-        _log.warning("%s (kept, since --site asks for it)", finding)
+        _log.warning("%s (kept: the site was given by hand)", finding)
     return findings
 
 

@@ -37,6 +37,8 @@ def requested_span(start: int | None, end: int | None, total: int) -> Span:
         raise UsageError("the split holds no problems; run phase 0.1 again on a data set with at least ten problems")
     if first < 0 or (end is not None and end < 0):
         raise UsageError(f"--start and --end count positions from 0; got {start if first < 0 else end}")
+    if end is not None and first > end:
+        raise UsageError(f"--start {first} comes after --end {end}: both are positions from 0, and both are included")
     if first > last:
         raise UsageError(f"positions {first} to {end if end is not None else last}: the split has 0 to {total - 1}")
     return Span(first, last)

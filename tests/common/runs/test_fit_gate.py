@@ -128,7 +128,7 @@ def test_a_site_that_was_asked_for_is_warned_about_and_recorded(
     report = report_of({**GOOD, (0, 1): (0.0, 0.5), (1, -1): (0.5, 0.5)})
     findings = check_fit(report, [0, 1], site_given=True, reader="2.5")
     assert len(findings) == 2
-    assert caplog.text.count("kept, since --site asks for it") == 2
+    assert caplog.text.count("kept: the site was given by hand") == 2
 
 
 def test_the_last_layer_is_judged_by_its_one_neighbour() -> None:

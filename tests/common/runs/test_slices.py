@@ -79,7 +79,7 @@ def test_start_and_end_are_both_included_and_an_end_past_the_split_is_clipped(
     ("start", "end", "total", "said"),
     [
         (10, None, 10, "the split has 0 to 9"),
-        (5, 3, 10, "positions 5 to 3"),
+        (5, 3, 10, "--start 5 comes after --end 3"),
         (-1, None, 10, "count positions from 0; got -1"),
         (None, -2, 10, "count positions from 0; got -2"),
         (None, None, 0, "holds no problems"),
