@@ -144,8 +144,3 @@ def get_phase(name: str) -> PhaseSpec:
             return spec
     known = ", ".join(phase_ids())
     raise UsageError(f"phase {name!r} is unknown (phases: {known}){suggest(name, phase_ids())}")
-
-
-def readers_of(phase: str) -> list[str]:
-    """Returns the ids of the phases that read `phase` directly."""
-    return [spec.id for spec in PHASES if phase in (*spec.reads, *spec.optional_reads)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from common.phases import OLDER_NUMBERS, PHASES, get_phase, phase_ids, readers_of
+from common.phases import OLDER_NUMBERS, PHASES, get_phase, phase_ids
 from common.profiles import REPOSITORY
 from common.runs.artifacts import SPLITS
 
@@ -67,9 +67,3 @@ def test_an_unknown_phase_is_refused_with_all_that_exist_and_the_nearest(name: s
     assert f"phase {name!r} is unknown" in said
     assert ", ".join(phase_ids()) in said
     assert said.endswith(f"did you mean {nearest!r}?")
-
-
-def test_readers_are_those_that_name_the_phase() -> None:
-    assert readers_of("0") == ["0.1"]
-    assert "2.5" in readers_of("1.0")
-    assert readers_of("nothing") == []
