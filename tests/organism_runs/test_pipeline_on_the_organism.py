@@ -93,8 +93,9 @@ def test_deleting_the_truth_changes_no_output_of_a_phase(detected: Detected, tmp
         assert (tmp_path / "data" / name).read_bytes() == (detected.data / name).read_bytes(), name
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize(("shift", "misread"), [(-1, "0"), (1, "2")])
+@pytest.mark.parametrize(
+    ("shift", "misread"), [pytest.param(-1, "0", marks=pytest.mark.smoke), pytest.param(1, "2", marks=pytest.mark.slow)]
+)
 def test_the_fit_gate_stops_where_an_sae_names_a_neighbouring_block(
     sliced: Sliced, tmp_path: Path, shift: int, misread: str
 ) -> None:
@@ -106,7 +107,7 @@ def test_the_fit_gate_stops_where_an_sae_names_a_neighbouring_block(
     assert f"layer 1 at blocks.{misread}.hook_resid_post" in told and "blocks.1.hook_resid_post" in told
 
 
-@pytest.mark.smoke
+@pytest.mark.slow
 def test_an_explicit_site_only_warns_and_marks_the_result(sliced: Sliced, tmp_path: Path) -> None:
     data = sliced.data
     options = ("--profile", "organism", "--data-dir", tmp_path, "--inputs-from", data, "--site", "resid_pre")
