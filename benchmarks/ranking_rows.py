@@ -59,8 +59,9 @@ def _looped(values: np.ndarray, labels: np.ndarray) -> None:
 
     rng = np.random.default_rng(0)
     shuffles = [rng.permutation(labels) for _ in range(SHUFFLES)]
+    largest = -1.0
     for column in values.T:
         ttest_ind(column[labels], column[~labels], equal_var=False)
         roc_auc_score(labels, column)
         for shuffled in shuffles:
-            (column[shuffled] > 0).mean() - (column[~shuffled] > 0).mean()
+            largest = max(largest, (column[shuffled] > 0).mean() - (column[~shuffled] > 0).mean())
