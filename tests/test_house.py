@@ -14,7 +14,7 @@ pytestmark = pytest.mark.unit
 
 PACKAGES = ("cli", "common", "common_simplified", "organism", *(spec.runner.split(".")[0] for spec in PHASES))
 MAX_LINES = 400
-MACHINE_PATH = re.compile(r"(?<![\w./{}:-])/(?:work|home|Users|root|mnt|tmp/w|scratch)(?:/\w|\b(?=[\s\"'`]))")
+MACHINE_PATH = re.compile(r"(?<![\w./{}:-])/(?:home|Users|root|mnt|scratch)(?:/\w|\b(?=[\s\"'`]))")
 
 
 def modules() -> list[Path]:
@@ -87,12 +87,12 @@ def test_no_tracked_file_names_a_place_on_somebodys_machine() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("line", ["see /work/main/run.py", 'path = "/home/me/x"', "under /Users/me", "`/root`"])
+@pytest.mark.parametrize("line", ['path = "/home/me/x"', "under /Users/me", "`/root`"])
 def test_the_search_for_places_finds_them(line: str) -> None:
     assert MACHINE_PATH.search(line)
 
 
-@pytest.mark.parametrize("line", ["https://x.org/work/a", "data/work/x", "a/home/b", "framework/x", "{root}/work"])
+@pytest.mark.parametrize("line", ["https://x.org/mnt/a", "data/mnt/x", "a/home/b", "framework/x", "{root}/mnt"])
 def test_the_search_for_places_leaves_addresses_and_relative_paths_alone(line: str) -> None:
     assert not MACHINE_PATH.search(line)
 
