@@ -57,12 +57,11 @@ def _run_one(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
     _log.info("phase %s (%s): %s", spec.id, spec.name, state.state if not state.why else f"{state.state}, {state.why}")
     try:
         run_phase(spec, config, options)
-    except OtherSettingsError:
+    except OtherSettingsError as error:
         if state.state != STALE:
             raise
-        run_phase(
-            spec, config, replace(options, fresh=True)
-        )  # its input has changed: what stands cannot be gone on with
+        _log.warning("phase %s: its input has changed, so what it had made is put aside: %s", spec.id, error)
+        run_phase(spec, config, replace(options, fresh=True))
 
 
 def _state_of(spec: PhaseSpec, config: Config) -> PhaseState:

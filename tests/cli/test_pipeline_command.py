@@ -1,0 +1,40 @@
+"""What `pipeline` does with a phase that cannot go on with what stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cli import pipeline
+from common.config import Config
+from common.errors import OtherSettingsError
+from common.phases import get_phase
+from common.runs.options import RunOptions
+from common.runs.status import PARTIAL, STALE, PhaseState
+
+pytestmark = pytest.mark.unit
+
+
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> list[bool]:
+    """Runs phase 1.0 in `state`, whose output was made under other settings; returns the `fresh` of each start."""
+    spec, tries = get_phase("1.0"), []
+
+    def run_phase(_: object, __: Config, options: RunOptions) -> None:
+        tries.append(options.fresh)
+        if not options.fresh:
+            raise OtherSettingsError("data: a → b")
+
+    monkeypatch.setattr(pipeline, "run_phase", run_phase)
+    monkeypatch.setattr(pipeline, "_state_of", lambda *_: PhaseState(spec, state, "phase 0.1 has changed since"))
+    pipeline._run_one(spec, Config(data_dir=str(tmp_path)), RunOptions())
+    return tries
+
+
+def test_output_of_a_changed_input_is_put_aside_and_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert started(monkeypatch, tmp_path, STALE) == [False, True]
+
+
+def test_output_of_other_settings_is_refused_as_by_the_phase(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(OtherSettingsError, match="data: a → b"):
+        started(monkeypatch, tmp_path, PARTIAL)
