@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from common.config import SITES, Resolved, resolve_config
 from common.errors import UsageError, suggest
-from common.phases import PHASES
+from common.phases import PHASES, get_phase
 from common.prompt_formats import PROMPT_FORMATS
 from common.runs.features import Feature
 from common.runs.options import InputOverride, RunOptions
@@ -64,9 +66,13 @@ def build_parser() -> argparse.ArgumentParser:
 def resolved_config(parsed: argparse.Namespace) -> Resolved:
     """Resolves the configuration that the parsed options ask for."""
     values: dict[str, Any] = {}
-    for option, name in OPTION_FIELDS.items():
+    phase = getattr(parsed, "phase", None)
+    fields = {**OPTION_FIELDS, **({"model": get_phase(phase).model_field} if phase else {})}
+    for option, name in fields.items():
         if getattr(parsed, option, None) is not None:
             values[name] = getattr(parsed, option)
+    if getattr(parsed, "full", False):
+        values["full"] = True
     for pair in parsed.set or []:
         name, equals, value = pair.partition("=")
         if not equals:
@@ -90,8 +96,10 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
         allow_partial=getattr(parsed, "allow_partial", False),
         dry_run=getattr(parsed, "dry_run", False),
         site_given=resolved.config.site is not None,
+        prompt_format_given=not resolved.sources["prompt_format"].startswith(("default", "profile")),
         split=getattr(parsed, "split", None),
         features=_features(getattr(parsed, "feature", None) or []),
+        select=_selection(getattr(parsed, "select", None) or []),
     )
 
 
@@ -117,6 +125,13 @@ def _phase_command(commands: Any) -> None:
         action="extend",
         metavar="DIRECTION=LAYER:INDEX",
         help="use this feature instead of the direction's best: correct=16:123 incorrect=19:456",
+    )
+    command.add_argument(
+        "--select",
+        nargs="+",
+        action="extend",
+        metavar="DIRECTION=COEFFICIENT",
+        help="4.5: record this choice instead of the suggestion: correct=30 incorrect=100 (or correct=suggested)",
     )
     command.add_argument("--fresh", action="store_true", help="put this phase's earlier output aside and start again")
     command.add_argument("--allow-partial", action="store_true", help="accept an input that covers part of its split")
@@ -148,13 +163,14 @@ def _organism_command(commands: Any) -> None:
 
 def _configuration_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--profile", metavar="NAME", help="model, SAEs, data and data directory together")
-    command.add_argument("--model", metavar="NAME", help="model: a hub name or a local directory")
+    command.add_argument("--model", metavar="NAME", help="model (7.3: the sibling): a hub name or a local directory")
     command.add_argument("--data-dir", metavar="DIR", help="root of all phase directories")
     command.add_argument("--batch-size", metavar="N", help="problems a batch")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps")
     command.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16")
     command.add_argument("--site", metavar="SITE", help=f"where the residual stream is read: {', '.join(SITES)}")
     command.add_argument("--prompt-format", metavar="FORM", help=", ".join(PROMPT_FORMATS))
+    command.add_argument("--full", action="store_true", help="leave out the profile's reductions (see profiles/)")
     command.add_argument("--set", action="append", metavar="FIELD=VALUE", help="any setting (see show-config)")
     command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings")
 
@@ -198,6 +214,24 @@ def _feature(text: str) -> tuple[str, Feature]:
     if match is None:
         raise UsageError(f"--feature {text}: write --feature correct=LAYER:INDEX incorrect=LAYER:INDEX")
     return match[1], Feature(int(match[2]), int(match[3]))
+
+
+def _selection(texts: list[str]) -> tuple[tuple[str, float | None], ...]:
+    chosen = tuple(_selected(text) for text in texts)
+    if len({direction for direction, _ in chosen}) < len(chosen):
+        raise UsageError(f"--select {' '.join(texts)}: give each direction (correct, incorrect) one coefficient")
+    return chosen
+
+
+def _selected(text: str) -> tuple[str, float | None]:
+    direction, equals, value = text.partition("=")
+    if equals and direction in ("correct", "incorrect"):
+        if value == "suggested":
+            return direction, None
+        with suppress(ValueError):
+            if math.isfinite(coefficient := float(value)):
+                return direction, coefficient
+    raise UsageError(f"--select {text}: write --select correct=30 incorrect=100, or correct=suggested")
 
 
 def _input(text: str) -> InputOverride:

@@ -34,6 +34,8 @@ def run_phase(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
         raise UsageError(f"--split {options.split} is nothing that phase {spec.id} can work on; {known}")
     if options.features and not spec.takes_features:
         raise UsageError(f"phase {spec.id} uses no feature: leave --feature out")
+    if options.select and not spec.takes_selection:
+        raise UsageError(f"phase {spec.id} chooses no coefficient: leave --select out")
     for read in spec.reads:
         if not any(item.phase in (None, read) for item in options.inputs):
             find_output(config, options, read, spec.id)

@@ -27,7 +27,10 @@ def pipeline(parsed: argparse.Namespace) -> int:
     chosen = between(parsed.first, parsed.last)
     started = time.monotonic()
     for spec in chosen:
-        _run_one(spec, resolved.config, options)
+        if getattr(resolved.config, spec.model_field) is None:
+            _log.warning("phase %s (%s): skipped, the profile names no instruction-tuned model", spec.id, spec.name)
+        else:
+            _run_one(spec, resolved.config, options)
     _log.info("pipeline: %d phases in %.0f s", len(chosen), time.monotonic() - started)
     step = resolved.profile.closing_step
     if step and chosen[-1] is PHASES[-1]:

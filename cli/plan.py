@@ -10,7 +10,7 @@ from pathlib import Path
 from cli.console import say
 from cli.parser import resolved_config
 from common.config import Config, Resolved
-from common.phases import PHASES, PhaseSpec
+from common.phases import PHASES, PhaseSpec, get_phase
 from common.profiles import Profile, resolve_local
 from common.runs.artifacts import PhasePaths
 from common.runs.metadata import read_record
@@ -44,10 +44,29 @@ def _action(state: PhaseState) -> str:
 def _size(spec: PhaseSpec, resolved: Resolved) -> str:
     if spec.split is None:
         return ""
+    if spec.id in STEERED:
+        return f"{STEERED[spec.id](resolved.config):,} steered solutions"
     problems, layers = _problems(spec, resolved.config), _layers(resolved)
     vectors = problems * layers * resolved.profile.d_model * 4 / BYTES_PER_GB
     batches = len(grid_cells(requested_span(None, None, problems), resolved.config.batch_size))
     return f"{problems} problems in {batches} batches, {layers} layers, {vectors:.2f} GB of activations"
+
+
+def _coefficient_solutions(config: Config) -> int:
+    tried = 1 + 2 * len(config.phase4_5_coefficients) * (1 + config.phase4_5_random_directions)
+    problems = _problems(get_phase("4.5"), config)
+    few = min(config.phase4_5_problems_per_coeff, problems)
+    final = min(config.phase4_5_final_eval_problems, problems - few)
+    return few * tried + final * (1 + 2 * (1 + config.phase4_5_random_directions))
+
+
+def _effect_solutions(config: Config) -> int:
+    problems = _problems(get_phase("4.8"), config)
+    controlled = problems if config.phase4_8_control_problems is None else config.phase4_8_control_problems
+    return 3 * problems + 4 * config.phase4_8_controls * min(controlled, problems)
+
+
+STEERED = {"4.5": _coefficient_solutions, "4.8": _effect_solutions, "7.6": _effect_solutions}
 
 
 def _problems(spec: PhaseSpec, config: Config) -> int:
@@ -70,8 +89,14 @@ def _model_blocks(profile: Profile, config: Config) -> list[str]:
         path = resolve_local(profile.model)
         if not (path / "config.json").is_file():
             blocks.append(f"{path} holds no model; make it with: python3 run.py organism train --seed 0 --out DIR")
-    elif config.model_name == profile.model and not _cached(profile.model, profile.model_revision):
-        blocks.append(f"{profile.model} is not in the hub's cache; run: python3 run.py fetch --profile {profile.name}")
+    else:
+        wanted: list[tuple[str | None, str | None, str | None]] = [
+            (config.model_name, profile.model, profile.model_revision),
+            (config.phase7_3_model_name, profile.instruct_model, profile.instruct_revision),
+        ]
+        for asked, name, revision in wanted:
+            if name is not None and asked == name and not _cached(name, revision):
+                blocks.append(f"{name} is not in the hub's cache; run: python3 run.py fetch --profile {profile.name}")
     size = profile.model_size_gb
     ceilings = {"ram_ceiling_gb": config.ram_ceiling_gb}
     if config.device not in ("cpu", "mps"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from cli.steering_summary import coefficients, instruct, planted, steering, transfer
 from common.config import Config
 from common.phases import phase_ids
 from common.runs.artifacts import EVALUATION_RESULTS, KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
@@ -32,9 +33,24 @@ def summary(config: Config) -> str:
         rows.extend(_temperatures(records["3.5"]))
     if records["3.8"]:
         rows.extend(_detection(PhasePaths(config.phase_dir("3.8"))))
+    rows.extend(_steered(config, records))
     rows.extend(_truth(config))
     where = ["", "Where to look", *(f"  {line}" for line in _places(config, records))]
     return "\n".join(["", text_table(rows, ("what", "found", "of / how sure")), *where])
+
+
+def _steered(config: Config, records: dict[str, Any]) -> list[Row]:
+    rows: list[Row] = []
+    if records["4.5"]:
+        rows.extend(coefficients(PhasePaths(config.phase_dir("4.5"))))
+    if records["4.8"]:
+        rows.extend(steering(PhasePaths(config.phase_dir("4.8")), "base"))
+    if records["7.3"]:
+        rows.extend(instruct(records["7.3"]))
+    if records["7.6"]:
+        rows.extend(steering(PhasePaths(config.phase_dir("7.6")), "instruct"))
+        rows.extend(transfer(PhasePaths(config.phase_dir("7.6"))))
+    return rows
 
 
 def _difficulty(record: dict[str, Any]) -> Row:
@@ -168,7 +184,7 @@ def _truth(config: Config) -> list[Row]:
         share = f"{item['share_of_ceiling']:.2f} of what the cues allow ({ceiling:.3f})"
         correlation = f"rank correlation {_signed(item['spearman_with_carelessness'])}, n = {n}"
         rows.append((f"truth: {direction}, held out", f"AUROC {item['auroc']['value']:.3f}, {share}", correlation))
-    return rows
+    return [*rows, *planted(answers)]
 
 
 def _signed(value: float | None) -> str:
@@ -182,6 +198,10 @@ def _places(config: Config, records: dict[str, Any]) -> list[str]:
         "2.5": "top_20_features.json, feature_scores.parquet and plots",
         "3.5": "solutions at every temperature, with a plot",
         "3.8": "evaluation_summary.txt, ROC and threshold curves",
+        "4.5": "what each coefficient did, with diffs of every solution",
+        "4.8": "steering against its controls, with examples and plots",
+        "7.3": "the instruction-tuned model's solutions and activations",
+        "7.6": "steering it, and cross_model_comparison.json with a plot",
     }
     lines = [f"{config.phase_dir(phase)}/  {text}" for phase, text in names.items() if records[phase]]
     known = Path(config.data_dir) / KNOWN_ANSWERS

@@ -64,12 +64,18 @@ def temperatures(value: Any) -> str | None:
     return None
 
 
+def distinct_numbers(value: Any) -> str | None:
+    """Refuses an empty list of numbers and a repeated one."""
+    return None if value and len(set(value)) == len(value) else "must be distinct numbers, at least one"
+
+
 @dataclass(frozen=True)
 class Config:
     """Every setting of the pipeline, with its default."""
 
     profile: str = _setting(DEFAULT_PROFILE, "profile: model, SAEs, data set, corpus and data directory together")
     data_dir: str = _setting("data", "root of all phase directories")
+    full: bool = _setting(False, "leave out the profile's reductions (results lie apart, in DATA_DIR-full)")
     seed: int = _setting(42, "seed of every random draw, together with the draw's purpose", at_least(0))
 
     model_name: str = _setting(DEFAULT_MODEL_NAME, "model: a Hugging Face name or a local directory")
@@ -132,11 +138,30 @@ class Config:
         (0.0, 0.3, 0.6, 0.9, 1.2), "temperatures, 0 among them: its run captures", temperatures
     )
     phase3_5_samples: int = _setting(5, "samples of a problem at each temperature above 0", between(1, 1000))
-    capture_layers: str = _setting("best", "layers that phases 3.5, 3.6 capture: best, all", one_of("best", "all"))
+    capture_layers: str = _setting("best", "layers that phases 3.5, 3.6, 7.3 capture: best, all", one_of("best", "all"))
     phase3_8_output_dir: str | None = _setting(None, "directory of phase 3.8; default: under data_dir")
     phase3_8_bootstrap_draws: int = _setting(10_000, "bootstrap draws over problems", between(100, 10_000_000))
     phase3_8_random_rivals: int = _setting(100, "random directions, and random features, as rivals", between(1, 10_000))
+    phase7_3_output_dir: str | None = _setting(None, "directory of phase 7.3; default: under data_dir")
+    phase7_3_model_name: str | None = _setting(None, "instruction-tuned model; default: the profile's sibling")
+    phase7_3_model_revision: str | None = _setting(None, "commit of the instruction-tuned model on the hub")
     phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir")
+
+    steer_bos: bool = _setting(True, "whether the beginning-of-text token is steered as every other position is")
+    phase4_5_output_dir: str | None = _setting(None, "directory of phase 4.5; default: under data_dir")
+    phase4_5_coefficients: tuple[float, ...] = _setting(
+        (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), "steering coefficients that are tried", distinct_numbers
+    )
+    phase4_5_problems_per_coeff: int = _setting(10, "problems on which each coefficient is tried", at_least(1))
+    phase4_5_final_eval_problems: int = _setting(100, "other problems on which the chosen ones are tried", at_least(0))
+    phase4_5_random_directions: int = _setting(1, "random directions of equal norm a coefficient", between(1, 1000))
+    phase4_5_max_new_tokens: int = _setting(500, "limit of generated tokens under steering", between(1, 100_000))
+    phase4_8_output_dir: str | None = _setting(None, "directory of phase 4.8; default: under data_dir")
+    phase4_8_controls: int = _setting(39, "random features, and random directions, a direction", between(0, 10_000))
+    phase4_8_control_problems: int | None = _setting(None, "problems on which controls run; default: all", at_least(2))
+    phase4_8_selective: bool = _setting(True, "also report steering only where the predictor fires (needs phase 3.8)")
+    phase4_8_examples: int = _setting(10, "examples of each kind that are written out", at_least(0))
+    phase7_6_output_dir: str | None = _setting(None, "directory of phase 7.6; default: under data_dir")
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -183,12 +208,14 @@ def resolve_config(
             values[field_name] = parse_value(field_name, raw)
             sources[field_name] = source
     profile = load_profile(values.get("profile", DEFAULT_PROFILE))
-    for name, raw in _profile_values(profile).items():
+    for name, raw in _profile_values(profile, full=values.get("full", False)).items():
         if known_field(name) not in values:
             values[name] = parse_value(name, raw)
             sources[name] = f"profile {profile.name}"
-    if values.get("model_name", profile.model) != profile.model and sources["model_revision"].startswith("profile"):
-        values["model_revision"], sources["model_revision"] = None, "default"
+    for name, own in (("model_name", profile.model), ("phase7_3_model_name", profile.instruct_model)):
+        revision = name.replace("name", "revision")
+        if values[name] != own and sources[revision].startswith("profile"):
+            values[revision], sources[revision] = None, "default"
     return Resolved(Config(**values), profile, sources)
 
 
@@ -260,12 +287,15 @@ def _field_types() -> dict[str, Any]:
     return typing.get_type_hints(Config)
 
 
-def _profile_values(profile: Profile) -> dict[str, Any]:
+def _profile_values(profile: Profile, *, full: bool) -> dict[str, Any]:
     return {
         "model_name": profile.model,
         "model_revision": profile.model_revision,
-        "data_dir": profile.data_dir,
+        "phase7_3_model_name": profile.instruct_model,
+        "phase7_3_model_revision": profile.instruct_revision,
+        "data_dir": profile.data_dir_of(full=full),
         **profile.settings,
+        **({} if full else profile.quick),
     }
 
 

@@ -1,4 +1,8 @@
-"""Which model a run means, known before any weight is read."""
+"""Which model a run means, known before any weight is read.
+
+A phase's role says which of two models it is: the base model, or its instruction-tuned sibling. The two have settings
+of their own, so that one is never taken for the other.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,16 @@ from common.errors import UsageError
 from common.hub import MODEL_REQUIRED, content_digest, resolve_repo
 from common.model_facts import ModelFacts, read_model_facts
 from common.profiles import Profile, resolve_local
+
+BASE, INSTRUCT = "base", "instruct"
+
+
+class ConfiguredModel(NamedTuple):
+    """A model as configured: its name, where to load it from (a hub name or a directory), and the commit asked for."""
+
+    name: str
+    location: str
+    revision: str | None
 
 
 class ModelIdentity(NamedTuple):
@@ -25,22 +39,43 @@ class ModelIdentity(NamedTuple):
 
     def fingerprint(self) -> str:
         """Returns what results depend on: content for a directory, name and commit for the hub."""
-        return self.digest if self.digest is not None else f"{self.name}@{self.revision}"
+        return fingerprint_of(self.name, self.revision, self.digest)
 
 
-def model_location(config: Config, profile: Profile) -> str:
-    """Returns the hub name or directory to load; a bundled model's path is taken from the repository."""
-    if profile.model_local and config.model_name == profile.model:
-        return str(resolve_local(config.model_name))
-    return config.model_name
+def fingerprint_of(name: str, revision: str | None, digest: str | None) -> str:
+    """Returns what results depend on of a model with this name, commit and content, as they stand in a record."""
+    return digest if digest is not None else f"{name}@{revision}"
 
 
-def identify_model(config: Config, profile: Profile) -> ModelIdentity:
-    """Resolves the configured model to its files; raises `UsageError` where they are missing or incomplete."""
-    location = model_location(config, profile)
-    snapshot = resolve_repo(location, config.model_revision, required=MODEL_REQUIRED)
+def configured_model(config: Config, profile: Profile, role: str = BASE) -> ConfiguredModel:
+    """Returns the model that `role` means; a bundled model's path is taken from the repository.
+
+    Raises `UsageError` for an instruction-tuned sibling that neither the configuration nor the profile names.
+    """
+    assert role in (BASE, INSTRUCT), role
+    if role == BASE:
+        return _located(config.model_name, config.model_revision, profile, profile.model)
+    own = profile.instruct_model
+    name, revision = config.phase7_3_model_name or own, config.phase7_3_model_revision
+    if name is None:
+        raise UsageError(
+            f"profile {profile.name} names no instruction-tuned model; add instruct_model to its file, or "
+            "name one with --set phase7_3_model_name=NAME"
+        )
+    return _located(name, revision or (profile.instruct_revision if name == own else None), profile, own)
+
+
+def identify_model(config: Config, profile: Profile, role: str = BASE) -> ModelIdentity:
+    """Resolves the model that `role` means to its files; raises `UsageError` where they are missing or incomplete."""
+    model = configured_model(config, profile, role)
+    snapshot = resolve_repo(model.location, model.revision, required=MODEL_REQUIRED)
     digest = content_digest(snapshot.path) if snapshot.local else None
-    return ModelIdentity(config.model_name, location, snapshot.revision, digest, read_model_facts(snapshot.path))
+    return ModelIdentity(model.name, model.location, snapshot.revision, digest, read_model_facts(snapshot.path))
+
+
+def _located(name: str, revision: str | None, profile: Profile, own: str | None) -> ConfiguredModel:
+    bundled = profile.model_local and name == own
+    return ConfiguredModel(name, str(resolve_local(name)) if bundled else name, revision)
 
 
 def chosen_layers(config: Config, facts: ModelFacts) -> list[int]:

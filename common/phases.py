@@ -19,8 +19,8 @@ class PhaseSpec:
 
     `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `sliceable` phases work
     problem by problem on `split` and take `--start/--end`; `splits` are what `--split` accepts;
-    `takes_features` says whether `--feature` means something. `needs` is "cpu" or
-    "model".
+    `takes_features` and `takes_selection` say whether `--feature` and `--select` mean something. `needs` is "cpu" or
+    "model"; `model_field` is the setting that `--model` means.
     """
 
     id: str
@@ -34,6 +34,8 @@ class PhaseSpec:
     sliceable: bool = False
     splits: tuple[str, ...] = ()
     takes_features: bool = False
+    takes_selection: bool = False
+    model_field: str = "model_name"
 
     def runner_class(self) -> Any:
         """Imports and returns the runner's class (this is where torch comes in, for phases that need it)."""
@@ -125,6 +127,54 @@ PHASES: tuple[PhaseSpec, ...] = (
         writes=("evaluation_results.json", "evaluation_summary.txt", "scores.parquet"),
         takes_features=True,
         needs="cpu",
+    ),
+    PhaseSpec(
+        id="4.5",
+        name="steering coefficients",
+        runner="phase4_5.steering_coefficient_selector:SteeringCoefficientSelector",
+        reads=("0.1", "2.5", "3.6"),
+        writes=("selected_coefficients.json", "phase_4_5_summary.json", "coefficient_examples/"),
+        needs="model",
+        split="hyperparams",
+        sliceable=True,
+        takes_features=True,
+        takes_selection=True,
+    ),
+    PhaseSpec(
+        id="4.8",
+        name="steering effects",
+        runner="phase4_8.steering_effect_analyzer:SteeringEffectAnalyzer",
+        reads=("0.1", "2.5", "3.5", "4.5"),
+        optional_reads=("3.8",),
+        writes=("steering_results.parquet", "steering_effect_analysis.json", "phase_4_8_summary.json", "examples/"),
+        needs="model",
+        split="validation",
+        sliceable=True,
+        takes_features=True,
+    ),
+    PhaseSpec(
+        id="7.3",
+        name="instruction-tuned baseline",
+        runner="phase7_3.instruct_baseline_runner:InstructBaselineRunner",
+        reads=("0.1", "2.5"),
+        optional_reads=("2.10", "3.5"),
+        writes=("dataset_instruct_temp_0_0.parquet", "activations/task_activations/", "sae_fit.json"),
+        needs="model",
+        split="validation",
+        sliceable=True,
+        model_field="phase7_3_model_name",
+    ),
+    PhaseSpec(
+        id="7.6",
+        name="instruction-tuned steering",
+        runner="phase7_6.instruct_steering_analyzer:InstructSteeringAnalyzer",
+        reads=("0.1", "1.0", "2.5", "3.6", "3.8", "4.5", "4.8", "7.3"),
+        writes=("steering_results.parquet", "phase_7_6_summary.json", "cross_model_comparison.json", "examples/"),
+        needs="model",
+        split="validation",
+        sliceable=True,
+        takes_features=True,
+        model_field="phase7_3_model_name",
     ),
 )
 

@@ -58,8 +58,9 @@ class DatasetSource:
 class Profile:
     """Everything that changes with the model.
 
-    `closing_step` names a function of a configuration (`module:function`) that a pipeline run ends with; the bundled
-    tiny model compares what was found with its planted truth there.
+    `settings` are the profile's own defaults; `quick` are reductions (fewer samples, fewer controls) that `--full`
+    leaves out. `closing_step` names a function of a configuration (`module:function`) that a pipeline run ends with;
+    the bundled tiny model compares what was found with its planted truth there.
     """
 
     name: str
@@ -78,6 +79,11 @@ class Profile:
     data_dir: str = "data"
     closing_step: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    quick: dict[str, Any] = field(default_factory=dict)
+
+    def data_dir_of(self, *, full: bool) -> str:
+        """Returns where results lie; a full run of a profile with reductions keeps them apart."""
+        return f"{self.data_dir}-full" if full and self.quick else self.data_dir
 
 
 def profile_names() -> list[str]:

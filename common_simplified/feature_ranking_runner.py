@@ -21,7 +21,7 @@ from common.runs.metadata import Extent, OutputFile, output_file
 from common.runs.phase_runner import PhaseRunner
 from common.sae_registry import neuronpedia_url
 from common.statistics.feature_tests import benjamini_hochberg
-from common.statistics.permutation import Direction, MaxStatisticNull, PermutationStatistic
+from common.statistics.permutation import DIRECTIONS, Direction, MaxStatisticNull, PermutationStatistic
 from common.statistics.selection import class_means, firing_counts, rank_features, scores_from_counts
 from common_simplified.feature_ranking import dataset_figures, labelled_split, layer_activations
 from common_simplified.general_text import GeneralTextFilter, general_text_filter
@@ -29,7 +29,6 @@ from common_simplified.general_text import GeneralTextFilter, general_text_filte
 _log = get_logger(__name__)
 Columns = dict[str, np.ndarray]
 Ranked = dict[Direction, np.ndarray]
-DIRECTIONS: tuple[Direction, ...] = ("correct", "incorrect")
 SIGN: dict[Direction, float] = {"correct": 1.0, "incorrect": -1.0}
 SHARED_COLUMNS = ("f_correct", "f_incorrect", "mean_activation_correct", "mean_activation_incorrect")
 

@@ -4,6 +4,10 @@ The residual stream is captured during the prefill, at the last prompt token of 
 nothing. Several samples of one prompt share its prefill. Rows stop when their solution is finished and are dropped from
 the batch as they do. In float32 a row's tokens do not depend on the batch it is in. Gemma-2 runs with eager attention,
 which knows its soft-cap; left-padded rows get explicit position ids.
+
+Each row may be steered in a way of its own, at any of the points that the engine was made with: at every real position
+of the prompt and at every new token. What is captured at or after such a point is the steered stream. A row whose
+steering was not applied in each of its forward passes is an error.
 """
 
 from __future__ import annotations
@@ -11,17 +15,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
 from common.errors import PipelineError
 from common_simplified.activation_hooks import ActivationExtractor
+from common_simplified.decoding_state import DecodingState
 from common_simplified.model_loader import LoadedModel, tokenize_prompts
 from common_simplified.sampling import SampleKey, greedy, sample, uniforms
 from common_simplified.sites import HookPoint
+from common_simplified.steering import Steering, SteeringSites
 from common_simplified.stopping import Finished, RowStopper, decode, newline_tokens
 
 COMPACT_BELOW = 0.75
@@ -32,20 +37,25 @@ class GenerationTimeout(PipelineError):
 
 
 class Request(NamedTuple):
-    """One row: its prompt, when its text is finished, and the key of its random draws (None for greedy)."""
+    """One row: its prompt, when its text is finished, the key of its random draws (None for greedy), its steering."""
 
     prompt: str
     finished: Finished
     key: SampleKey | None = None
+    steering: Steering | None = None
 
 
 class Generated(NamedTuple):
-    """One row's result; `n_new_tokens` counts every token produced, an end-of-text token included."""
+    """One row's result; `tokens` holds every token produced, an end-of-text token included.
+
+    `steered_steps` is how many forward passes were steered, one for each new token; None where the row was not steered.
+    """
 
     text: str
     tokens: tuple[int, ...]
     n_prompt_tokens: int
     stop_reason: str
+    steered_steps: int | None = None
 
 
 class BatchResult(NamedTuple):
@@ -64,10 +74,15 @@ class _Row:
     draws: np.ndarray | None
     tokens: list[int] = field(default_factory=list)
     stop_reason: str = "max_new_tokens"
+    steered_steps: int | None = None
 
 
 class GenerationEngine:
-    """Generates with one loaded model; `points` are captured for every prompt."""
+    """Generates with one loaded model; `points` are captured for every prompt, `steering_points` can be steered.
+
+    An engine with steering points keeps hooks in the model: use it as a context manager, or `close` it. Compile the
+    model after making the engine, since a compiled model ignores hooks that come later.
+    """
 
     def __init__(
         self,
@@ -75,6 +90,8 @@ class GenerationEngine:
         *,
         max_new_tokens: int,
         points: Sequence[HookPoint] = (),
+        steering_points: Sequence[HookPoint] = (),
+        steer_bos: bool = True,
         timeout_seconds: float = float("inf"),
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -86,29 +103,53 @@ class GenerationEngine:
         self.check_stop = check_stop
         self._newlines = newline_tokens(self.tokenizer)
         self._end_tokens = end_tokens(self.model, self.tokenizer)
+        spared_bos = None if steer_bos else self.tokenizer.bos_token_id
+        self._steering = SteeringSites(self.model, steering_points, spared_bos=spared_bos)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Removes the steering hooks; the engine can still generate, but no longer steer."""
+        self._steering.close()
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], temperature: float = 0.0) -> BatchResult:
         """Generates one completion a request.
 
         Greedy at temperature 0; otherwise each request needs a key. Raises `GenerationTimeout`, the model's own
-        out-of-memory error, or whatever `check_stop` raises between two steps.
+        out-of-memory error, or whatever `check_stop` raises between two steps; UsageError where a request is steered at
+        a point that the engine has no hook at, AssertionError where steering was not applied throughout.
         """
         started = time.monotonic()
-        prompts = list(dict.fromkeys(request.prompt for request in requests))
-        encoded = self.encode(prompts)
+        keys = [(request.prompt, request.steering) for request in requests]
+        prefills = list(dict.fromkeys(keys))
+        owners = [prefills.index(key) for key in keys]
+        encoded = self.encode([prompt for prompt, _ in prefills])
         rows = [self._new_row(index, request, temperature) for index, request in enumerate(requests)]
         extractor = ActivationExtractor(self.model, self.points)
-        state = _DecodingState(encoded["input_ids"], encoded["attention_mask"])
-        with extractor:
-            logits = state.forward(self.model)
-        captured = extractor.get_activations() if self.points else {}
-        owners = [prompts.index(request.prompt) for request in requests]
-        if len(prompts) < len(requests):  # samples of one prompt share its prefill
-            state.keep(owners)
-            logits = logits[owners]
-            captured = {point: vectors[owners] for point, vectors in captured.items()}
-        live = rows
+        state = DecodingState(encoded["input_ids"], encoded["attention_mask"], self._steering)
+        with self._steering.loaded([steering for _, steering in prefills]):
+            with extractor:
+                logits = state.forward(self.model)
+            captured = extractor.get_activations() if self.points else {}
+            if len(prefills) < len(requests):  # samples of one prompt share its prefill
+                state.keep(owners)
+                logits = logits[owners]
+                captured = {point: vectors[owners] for point, vectors in captured.items()}
+            self._decode(state, logits, rows, temperature, started)
+        lengths = encoded["attention_mask"].sum(dim=1).tolist()
+        done = zip(rows, requests, owners, strict=True)
+        return BatchResult([self._result(row, request, lengths[owner]) for row, request, owner in done], captured)
+
+    def _decode(
+        self, state: DecodingState, logits: torch.Tensor, live: list[_Row], temperature: float, started: float
+    ) -> None:
+        """Adds tokens to the rows, from the prefill's logits on, until each is finished or at the limit."""
+        running = len(live)
         for step in range(self.max_new_tokens):
             self._check(started)
             tokens = self._choose(logits, live, temperature, step)
@@ -116,11 +157,18 @@ class GenerationEngine:
             if not kept or step + 1 == self.max_new_tokens:
                 break
             if len(kept) < len(live) * COMPACT_BELOW:
+                self._note_counts(live)
                 state.keep(kept)
                 tokens, live = tokens[kept], [live[place] for place in kept]
+            elif len(kept) < running:
+                self._steering.count_only(kept)
+            running = len(kept)
             logits = state.forward(self.model, tokens)
-        lengths = encoded["attention_mask"].sum(dim=1).tolist()
-        return BatchResult([self._result(row, lengths[owners[row.index]]) for row in rows], captured)
+        self._note_counts(live)
+
+    def _note_counts(self, live: list[_Row]) -> None:
+        for row, count in zip(live, self._steering.counts(), strict=True):
+            row.steered_steps = count
 
     def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Returns left-padded token ids and mask on the model's device, each row with exactly one BOS."""
@@ -150,8 +198,13 @@ class GenerationEngine:
             row.stop_reason = "function_end"
         return row.stop_reason != "max_new_tokens"
 
-    def _result(self, row: _Row, n_prompt_tokens: int) -> Generated:
-        return Generated(decode(self.tokenizer, row.tokens), tuple(row.tokens), int(n_prompt_tokens), row.stop_reason)
+    def _result(self, row: _Row, request: Request, n_prompt_tokens: int) -> Generated:
+        expected = None if request.steering is None else len(row.tokens)
+        assert row.steered_steps == expected, (
+            f"row {row.index}: expected {expected} steered forward passes, counted {row.steered_steps}"
+        )
+        text = decode(self.tokenizer, row.tokens)
+        return Generated(text, tuple(row.tokens), int(n_prompt_tokens), row.stop_reason, row.steered_steps)
 
     def _check(self, started: float) -> None:
         self.check_stop()
@@ -159,42 +212,6 @@ class GenerationEngine:
             raise GenerationTimeout(
                 f"a batch took over {self.timeout_seconds:g} s; raise generation_timeout_seconds or use --batch-size"
             )
-
-
-class _DecodingState:
-    """The key–value cache of the live rows with their mask and positions."""
-
-    def __init__(self, input_ids: torch.Tensor, mask: torch.Tensor) -> None:
-        self.input_ids = input_ids
-        self.mask = mask
-        self.cache: DynamicCache | None = None
-
-    def forward(self, model: Any, tokens: torch.Tensor | None = None) -> torch.Tensor:
-        """Runs the prefill, or one step with `tokens` (batch,); returns logits of the last position, float32."""
-        if self.cache is None:
-            self.cache = DynamicCache(config=model.config)
-            positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
-        else:
-            assert tokens is not None
-            self.input_ids = tokens.unsqueeze(1)
-            self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
-            positions = self.mask.sum(dim=1, keepdim=True) - 1
-        output = model(
-            input_ids=self.input_ids,
-            attention_mask=self.mask,
-            position_ids=positions,
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1].float()
-
-    def keep(self, rows: list[int]) -> None:
-        """Goes on with `rows`, in that order: some are dropped, or one is continued several times."""
-        assert self.cache is not None
-        chosen = torch.tensor(rows, device=self.mask.device)
-        self.cache.batch_select_indices(chosen)
-        self.mask = self.mask[chosen]
 
 
 def end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:

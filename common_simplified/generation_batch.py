@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from common.errors import Interrupted
+from common.errors import Interrupted, UsageError
 from common.logging import get_logger
 from common.utils import torch_memory_cleanup
 from common_simplified.generation import BatchResult, GenerationEngine, GenerationTimeout, Request
@@ -65,12 +65,12 @@ class _CellWork:
         return self._halved(requests, result) if len(requests) > 1 else self._alone(requests, result)
 
     def _attempt(self, requests: Sequence[Request], tries: int) -> CellResult | Exception:
-        """Returns the rows, or what went wrong; a request to stop is passed on."""
+        """Returns the rows, or what went wrong with these problems; what is not their fault is passed on."""
         started = time.monotonic()
         try:
             result = self.engine.generate(requests, self.temperature)
-        except Interrupted:
-            raise
+        except (Interrupted, UsageError, AssertionError):
+            raise  # a stop, a mistake of the caller, or a bug such as steering that was not applied: no problem's fault
         except Exception as error:  # noqa: BLE001 - a failing problem is isolated and named, whatever it raises
             torch_memory_cleanup()
             return error
@@ -110,6 +110,7 @@ def _rows(result: BatchResult, requests: Sequence[Request], seconds: float, trie
             "n_prompt_tokens": row.n_prompt_tokens,
             "n_new_tokens": len(row.tokens),
             "stop_reason": row.stop_reason,
+            "steered_steps": row.steered_steps,
             "excluded_reason": None,
             "tries": tries,
             "batch_rows": len(requests),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,18 @@ class WrittenFiles(NamedTuple):
     datasets: dict[str, pa.Table]
     generated: dict[str, pa.Table]
     activations: set[str]
+
+
+class ArmFiles(Protocol):
+    """Writes what a phase publishes of its arms, and reads it back."""
+
+    def write(self, arms: Sequence[Arm], tables: Mapping[str, ArmTables]) -> WrittenFiles:
+        """Writes every arm's rows."""
+        ...
+
+    def read(self, arm: Arm, layers: Sequence[int], d_model: int) -> pa.Table:
+        """Reads an arm's generated rows back, as they were before publishing."""
+        ...
 
 
 @dataclass(frozen=True)

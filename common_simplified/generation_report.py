@@ -48,8 +48,8 @@ def arm_summary(tables: ArmTables) -> dict[str, Any]:
     }
 
 
-def report(phase: str, extent: Extent, tables: Mapping[str, ArmTables], config: Config, paths: PhasePaths) -> None:
-    """Logs what came out; raises `PipelineError` where more problems were given up than the configuration allows."""
+def log_arms(phase: str, extent: Extent, tables: Mapping[str, ArmTables]) -> None:
+    """Logs how many solutions of each arm pass."""
     for name, item in tables.items():
         found = arm_summary(item)
         _log.info(
@@ -57,6 +57,10 @@ def report(phase: str, extent: Extent, tables: Mapping[str, ArmTables], config: 
             *(phase, name, extent.done, extent.expected, found["passed"], found["judged"]),
             *(100 * (found["pass_rate"] or 0), found["stop_reasons"].get("max_new_tokens", 0)),
         )
+
+
+def refuse_exclusions(phase: str, extent: Extent, config: Config, paths: PhasePaths) -> None:
+    """Says how many problems were given up; raises `PipelineError` where they are more than may be."""
     if not extent.excluded:
         return
     share = extent.excluded / max(extent.done, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -32,13 +33,20 @@ from common.runs.phase_runner import PhaseRunner
 from common.runs.publishing import Snapshots, remove_segments, remove_stale_activations, write_exclusions
 from common.runs.slices import Span, covered, missing_cells, requested_span
 from common.runs.tables import PROBLEM_SCHEMA, problem_table, problems_of
-from common_simplified.generation import GenerationEngine
-from common_simplified.generation_files import ArmTables, GenerationFiles, WrittenFiles
-from common_simplified.generation_report import arm_summary, evaluation_pool, excluded_tasks, report
+from common_simplified.generation import GenerationEngine, Request
+from common_simplified.generation_files import ArmFiles, ArmTables, GenerationFiles, WrittenFiles
+from common_simplified.generation_report import (
+    arm_summary,
+    evaluation_pool,
+    excluded_tasks,
+    log_arms,
+    refuse_exclusions,
+)
 from common_simplified.generation_state import GenerationState
-from common_simplified.generation_work import Arm, ArmWorker, labelled_tables
+from common_simplified.generation_work import Arm, ArmWorker, finished_by_solution, labelled_tables
 from common_simplified.model_loader import LoadedModel, chat_template
 from common_simplified.model_setup import set_up_model
+from common_simplified.sampling import SampleKey
 from common_simplified.sites import HookPoint
 from common_simplified.stopping import STOP_VERSION
 
@@ -93,6 +101,10 @@ class GenerationRunner(PhaseRunner):
         self.setup = set_up_model(
             self.config, self.profile, self.role, self.capture_layers, site_given=self.options.site_given
         )
+        self.check_prompts()
+
+    def check_prompts(self) -> None:
+        """Refuses a form of prompt that the tokenizer cannot give."""
         if self.config.prompt_format == "chat":
             self.prompts.build(self.problems[0])
 
@@ -116,14 +128,18 @@ class GenerationRunner(PhaseRunner):
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
             if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
                 self.set_aside()
-            if not self.state.settle(self.span, self._published_rows, republish=self._is_outdated()):
+            if not self.state.settle(self.span, self._published_rows, republish=self.is_outdated()):
                 _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
                 return
-            self._work(stop)
+            self.work(stop)
+            self.before_publishing()
             with directory_lock(self.paths.locks):
-                self._publish()
+                self.publish_files()
 
-    def _is_outdated(self) -> bool:
+    def before_publishing(self) -> None:
+        """Does what a phase does between generating and publishing (nothing by default)."""
+
+    def is_outdated(self) -> bool:
         """Returns whether a published output was made from other inputs, or for other features, than now."""
         record = read_record(self.paths)
         if record is None:
@@ -157,7 +173,7 @@ class GenerationRunner(PhaseRunner):
         )
 
     @cached_property
-    def files(self) -> GenerationFiles:
+    def files(self) -> ArmFiles:
         """What is published, and how it is read back."""
         return GenerationFiles(self.paths, self.problems, self.dataset_name, self.activation_name)
 
@@ -184,9 +200,10 @@ class GenerationRunner(PhaseRunner):
 
     @cached_property
     def prompts(self) -> PromptBuilder:
-        """The maker of prompts, with the tokenizer's chat template where the format needs it."""
+        """The maker of prompts; a chat template is asked of the tokenizer alone, before weights are loaded."""
         wants_chat = self.config.prompt_format == "chat"
-        return PromptBuilder(self.config.prompt_format, chat_template(self.loaded.tokenizer) if wants_chat else None)
+        template = chat_template(self.setup.load_tokenizer()) if wants_chat else None
+        return PromptBuilder(self.config.prompt_format, template)
 
     def prompt_of(self, problem: Problem) -> str:
         """Returns a problem's prompt."""
@@ -195,38 +212,14 @@ class GenerationRunner(PhaseRunner):
     def _published_rows(self, arm: Arm) -> pa.Table:
         return self.files.read(arm, list(self.points_of(arm)), self.setup.model.facts.d_model)
 
-    def _work(self, stop: StopRequest) -> None:
-        self.note_unfinished(len(self.problems), self.state.done(), self.span)
-        try:
-            with evaluation_pool(self.config) as pool:
-                for arm in self.arms():
-                    if not stop.requested:
-                        self._work_arm(arm, pool, stop)
-            if not stop.requested:
-                self.extra_work(stop)
-        except Interrupted:
-            stop.signal = stop.signal or 0
-        if stop.requested and self.state.is_left(self.span):
-            raise self.stopped(len(self.problems), self.state.done(), self.span, "problems")
+    def request_of(self, arm: Arm, position: int, sample: int) -> Request:
+        """Returns what the engine is asked for one row."""
+        problem = self.problems[position]
+        draw = SampleKey(self.config.seed, problem.task_id, arm.temperature, sample) if arm.temperature > 0 else None
+        return Request(self.prompt_of(problem), finished_by_solution(problem), draw)
 
-    def _work_arm(self, arm: Arm, pool: EvaluationPool, stop: StopRequest) -> None:
-        stores = self.state.stores(arm)
-        cells = missing_cells(self.span, stores.generation.spans(), self.config.batch_size)
-        if not cells and not stores.unlabelled(self.span):
-            return
-        engine = self._engine(arm, stop) if cells else None
-        snapshots = Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
-        worker = ArmWorker(
-            *(self.config, self.problems, arm, stores, self.points_of(arm), engine, pool, self.prompt_of),
-            snapshots if arm == self.arms()[0] else None,
-        )
-        name = f"phase {self.phase}" if len(self.arms()) == 1 else f"phase {self.phase} {arm.name}"
-        done = len(self.span) - sum(len(cell) for cell in cells)
-        with Progress(name, len(self.span), done) as progress, self.timed("generation and evaluation"):
-            worker.run(self.span, stop, progress)
-        _log.info("%s", progress.line())
-
-    def _engine(self, arm: Arm, stop: StopRequest) -> GenerationEngine:
+    def engine(self, arm: Arm, stop: StopRequest) -> GenerationEngine:
+        """Returns the engine that generates an arm (and the others of its progress group)."""
         return GenerationEngine(
             self.loaded,
             max_new_tokens=self.config.max_new_tokens,
@@ -235,7 +228,59 @@ class GenerationRunner(PhaseRunner):
             check_stop=stop.check,
         )
 
-    def _publish(self) -> None:
+    def progress_groups(self) -> list[tuple[str, list[Arm]]]:
+        """Returns the arms that one bar, and one engine, serves, under the bar's name."""
+        arms = self.arms()
+        name = f"phase {self.phase}"
+        return [(name if len(arms) == 1 else f"{name} {arm.name}", [arm]) for arm in arms]
+
+    def work(self, stop: StopRequest) -> None:
+        """Generates and labels what is missing of every arm; raises `Interrupted` where it was stopped before."""
+        self.note_unfinished(len(self.problems), self.state.done(), self.span)
+        try:
+            with evaluation_pool(self.config) as pool:
+                for name, arms in self.progress_groups():
+                    if not stop.requested:
+                        self._work_group(name, arms, pool, stop)
+            if not stop.requested:
+                self.extra_work(stop)
+        except Interrupted:
+            stop.signal = stop.signal or 0
+        if stop.requested and self.state.is_left(self.span):
+            raise self.stopped(len(self.problems), self.state.done(), self.span, "problems")
+
+    def _work_group(self, name: str, arms: list[Arm], pool: EvaluationPool, stop: StopRequest) -> None:
+        cells = {arm.name: self._missing(arm) for arm in arms}
+        todo = [arm for arm in arms if cells[arm.name] or self.state.stores(arm).unlabelled(self.span)]
+        if not todo:
+            return
+        total = sum(arm.units(self.span) for arm in arms)
+        left = sum(arm.units(cell) for arm in arms for cell in cells[arm.name])
+        unit = "solution" if arms[0].conditions else "problem"
+        with (
+            self.engine(arms[0], stop) if left else nullcontext() as engine,
+            Progress(name, total, total - left, unit) as progress,
+            self.timed("generation and evaluation"),
+        ):
+            for arm in todo:
+                if not stop.requested:
+                    self._worker(arm, engine, pool).run(self.span, stop, progress)
+        _log.info("%s", progress.line())
+
+    def _missing(self, arm: Arm) -> list[Span]:
+        return missing_cells(self.span, self.state.stores(arm).generation.spans(), self.config.batch_size)
+
+    def _worker(self, arm: Arm, engine: GenerationEngine | None, pool: EvaluationPool) -> ArmWorker:
+        snapshots = None
+        if arm == self.arms()[0]:
+            snapshots = Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
+        return ArmWorker(
+            *(self.config, self.problems, arm, self.state.stores(arm), self.points_of(arm), engine, pool),
+            *(self.request_of, snapshots),
+        )
+
+    def publish_files(self) -> None:
+        """Publishes everything that the directory holds, with its record."""
         if not self.paths.segments.exists():
             return  # another slice was the last one: it has published everything
         tables = {arm.name: ArmTables(*labelled_tables(self.state.stores(arm))) for arm in self.arms()}
@@ -247,14 +292,20 @@ class GenerationRunner(PhaseRunner):
         excluded = len(excluded_tasks(tables))
         extent = Extent(len(self.problems), covered(spans), excluded, tuple(spans), self.inputs_complete)
         everything = [*written.outputs, *outputs, *([exclusions] if exclusions else [])]
-        self.publish(extent, everything, {**self._details(tables), **details})
+        self.publish(extent, everything, {**self.details(tables), **details})
         remove_stale_activations(self.paths, written.activations)
         if extent.done == extent.expected:
             remove_segments(self.paths)
         self.paths.partial.unlink(missing_ok=True)
-        report(self.phase, extent, tables, self.config, self.paths)
+        self.report(extent, tables)
 
-    def _details(self, tables: dict[str, ArmTables]) -> dict[str, Any]:
+    def report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
+        """Logs what came out; raises `PipelineError` where too many problems were given up."""
+        log_arms(self.phase, extent, tables)
+        refuse_exclusions(self.phase, extent, self.config, self.paths)
+
+    def details(self, tables: dict[str, ArmTables]) -> dict[str, Any]:
+        """Returns what a generating phase adds to its record."""
         return {
             **self.setup.as_record(),
             "prompt_format": self.config.prompt_format,

@@ -118,6 +118,7 @@ class GenerationState:
         """Turns published rows back into generated segments, so that their labels can be made again."""
         store = self.stores(arm).generation
         store.open(self.generation[arm.name])
+        positions = rows["position"].to_numpy()
         for cell in missing_cells(Span(0, self.n_problems - 1), store.spans(), self.batch_size):
-            first, last = cell.start * arm.samples, (cell.end + 1) * arm.samples
-            store.write(cell, rows.slice(first, last - first).combine_chunks())
+            inside = (positions >= cell.start) & (positions <= cell.end)
+            store.write(cell, rows.filter(pa.array(inside)).combine_chunks())

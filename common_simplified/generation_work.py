@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import pyarrow as pa
+
+from common.conditions import Condition
 from common.config import Config
 from common.execution import EvaluationPool
 from common.execution.extraction import names_used_by_tests, solution_finished
@@ -18,19 +22,51 @@ from common.runs.memory import MemoryWatch
 from common.runs.publishing import Snapshots
 from common.runs.records import StageStore
 from common.runs.slices import Span, missing_cells
-from common.runs.tables import generation_table
+from common.runs.tables import GENERATION_SCHEMA, STEERED_SCHEMA, generation_table
 from common_simplified.generation import GenerationEngine, Request
-from common_simplified.generation_batch import generate_cell
-from common_simplified.sampling import SampleKey
+from common_simplified.generation_batch import CellResult, generate_cell
 from common_simplified.sites import HookPoint
+from common_simplified.stopping import Finished
 
 
 class Arm(NamedTuple):
-    """One way of generating: a temperature, and how many samples of each problem."""
+    """One way of generating: a temperature, and how many samples of each problem.
+
+    Under steering a sample is a condition: sample i of a problem is steered by `conditions[i]`. `positions` are those
+    that have rows at all (None: every one).
+    """
 
     name: str
     temperature: float
     samples: int
+    conditions: tuple[Condition, ...] = ()
+    positions: frozenset[int] | None = None
+
+    def positions_in(self, span: Span) -> list[int]:
+        """Returns the positions of `span` that have rows."""
+        whole = range(span.start, span.end + 1)
+        return [position for position in whole if self.positions is None or position in self.positions]
+
+    def units(self, span: Span) -> int:
+        """Returns how much work a span is: problems, or under steering solutions."""
+        return len(self.positions_in(span)) * self.samples if self.conditions else len(span)
+
+
+class RequestOf(Protocol):
+    """Builds what the engine generates."""
+
+    def __call__(self, arm: Arm, position: int, sample: int) -> Request:
+        """Returns the request of one row."""
+        ...
+
+
+def finished_by_solution(problem: Problem) -> Finished:
+    """Returns the test of whether a completion holds the problem's whole solution."""
+    return partial(
+        solution_finished,
+        entry_point=problem.entry_point,
+        also_needed=names_used_by_tests(problem.test_list, problem.test_setup_code),
+    )
 
 
 class Stores(NamedTuple):
@@ -48,7 +84,7 @@ class Stores(NamedTuple):
 class ArmWorker:
     """Generates and labels the positions `span` of one arm.
 
-    `engine` is needed only where something is left to generate; `prompt_of` builds a problem's prompt.
+    `engine` is needed only where something is left to generate; `request_of` builds what it is asked for.
     """
 
     def __init__(
@@ -60,11 +96,11 @@ class ArmWorker:
         points: Mapping[int, HookPoint],
         engine: GenerationEngine | None,
         pool: EvaluationPool,
-        prompt_of: Callable[[Problem], str],
+        request_of: RequestOf,
         snapshots: Snapshots | None,
     ) -> None:
         self.config, self.problems, self.arm, self.stores = config, problems, arm, stores
-        self.points, self.engine, self.pool, self.prompt_of = points, engine, pool, prompt_of
+        self.points, self.engine, self.pool, self.request_of = points, engine, pool, request_of
         self.snapshots = snapshots
         self._memory = MemoryWatch(config.ram_warning_share)
         self._pending: deque[labelling.Pending] = deque()
@@ -79,7 +115,7 @@ class ArmWorker:
                 break
             rows = self._generate(cell)
             self._pending.append(labelling.submit(self.pool, self.problems, cell, rows))
-            progress.advance(len(cell))
+            progress.advance(self.arm.units(cell))
             self._memory.check()
             self._store_labels(progress, wait=False)
         self._store_labels(progress, wait=True)
@@ -87,26 +123,31 @@ class ArmWorker:
     def _generate(self, cell: Span) -> list[dict[str, Any]]:
         keys = [
             {"position": position, "task_id": self.problems[position].task_id, "sample": sample}
-            for position in range(cell.start, cell.end + 1)
+            for position in self.arm.positions_in(cell)
             for sample in range(self.arm.samples)
         ]
-        requests = [self._request(key) for key in keys]
-        assert self.engine is not None, "positions are left to generate, but there is no engine"
-        result = generate_cell(self.engine, requests, self.arm.temperature, self.config.max_retries)
+        result = self._generate_rows(keys)
         rows = [{**key, "temperature": self.arm.temperature, **row} for key, row in zip(keys, result.rows, strict=True)]
         vectors = {layer: result.vectors[point] for layer, point in self.points.items()}
-        self.stores.generation.write(cell, generation_table(rows, vectors))
+        schema = STEERED_SCHEMA if self.arm.conditions else GENERATION_SCHEMA
+        self.stores.generation.write(cell, generation_table(rows, vectors, schema))
         return rows
 
-    def _request(self, key: Mapping[str, Any]) -> Request:
-        problem = self.problems[key["position"]]
-        finished = partial(
-            solution_finished,
-            entry_point=problem.entry_point,
-            also_needed=names_used_by_tests(problem.test_list, problem.test_setup_code),
-        )
-        draw = SampleKey(self.config.seed, problem.task_id, self.arm.temperature, key["sample"])
-        return Request(self.prompt_of(problem), finished, draw if self.arm.temperature > 0 else None)
+    def _generate_rows(self, keys: Sequence[Mapping[str, Any]]) -> CellResult:
+        """Generates a cell's rows; steered ones in batches of `batch_size` rows, those of a condition together."""
+        assert self.engine is not None, "positions are left to generate, but there is no engine"
+        requests = [self.request_of(self.arm, key["position"], key["sample"]) for key in keys]
+        settings = {"temperature": self.arm.temperature, "max_retries": self.config.max_retries}
+        work = partial(generate_cell, self.engine, **settings)
+        if not self.arm.conditions:
+            return work(requests)
+        order = sorted(range(len(keys)), key=lambda row: (keys[row]["sample"], keys[row]["position"]))
+        rows: list[dict[str, Any]] = [{} for _ in keys]
+        for chunk in even_chunks(order, self.config.batch_size):
+            made = work([requests[row] for row in chunk]).rows
+            for row, result in zip(chunk, made, strict=True):
+                rows[row] = result
+        return CellResult(rows, {})
 
     def _store_labels(self, progress: Progress, *, wait: bool) -> None:
         while self._pending and (wait or self._pending[0].done):
@@ -125,10 +166,14 @@ class ArmWorker:
         self.snapshots.write(self.problems, *tables)
 
 
+def even_chunks(rows: Sequence[int], size: int) -> list[list[int]]:
+    """Cuts `rows` into the fewest parts of at most `size`, as equal in size as can be."""
+    n_parts = -(-len(rows) // size)
+    return [part.tolist() for part in np.array_split(np.asarray(rows, dtype=np.int64), n_parts)] if n_parts else []
+
+
 def labelled_tables(stores: Stores) -> tuple[Any, Any]:
     """Returns the generated and the tested rows of every span that has both, in order of position."""
-    import pyarrow as pa
-
     both = sorted(set(stores.generation.spans()) & set(stores.evaluation.spans()))
     generated = pa.concat_tables([stores.generation.read(span) for span in both]).combine_chunks()
     return generated, pa.concat_tables([stores.evaluation.read(span) for span in both]).combine_chunks()

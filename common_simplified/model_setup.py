@@ -9,12 +9,20 @@ from typing import Any
 import torch
 
 from common.config import Config
+from common.errors import UsageError
+from common.hub import MODEL_REQUIRED, resolve_repo
 from common.logging import get_logger
 from common.model_facts import ModelFacts
 from common.model_location import ModelIdentity, identify_model
 from common.profiles import Profile
 from common_simplified.capture_points import capture_points, describe_saes, sae_identities
-from common_simplified.model_loader import LoadedModel, load_model_and_tokenizer, resolve_device, resolve_dtype
+from common_simplified.model_loader import (
+    LoadedModel,
+    load_model_and_tokenizer,
+    load_tokenizer,
+    resolve_device,
+    resolve_dtype,
+)
 from common_simplified.sae_loader import SaeIdentity
 from common_simplified.sites import HookPoint
 
@@ -43,6 +51,10 @@ class ModelSetup:
         """Loads the model and its tokenizer."""
         _log.info("loading %s (%s, %s)", self.model.name, self.device, self.dtype_name)
         return load_model_and_tokenizer(self.model.location, self.device, self.dtype, revision=self.model.revision)
+
+    def load_tokenizer(self) -> Any:
+        """Loads the tokenizer alone, without the weights."""
+        return load_tokenizer(resolve_repo(self.model.location, self.model.revision, required=MODEL_REQUIRED))
 
     def fingerprint(self, points: dict[int, HookPoint] | None = None) -> dict[str, Any]:
         """Returns what of the model changes text and captured vectors; `points` overrules what is captured."""
@@ -77,11 +89,31 @@ def set_up_model(
     *,
     site_given: bool,
 ) -> ModelSetup:
-    """Resolves model, SAEs, points, device and type; raises `UsageError` for what is missing or does not exist."""
-    model = identify_model(config, profile)
+    """Resolves model, SAEs, points, device and type; raises `UsageError` for what is missing or does not fit.
+
+    `role` says which model is meant: the base model, or its instruction-tuned sibling.
+    """
+    model = identify_model(config, profile, role)
     chosen = list(layers(model.facts))
+    _refuse_misfit(model, profile, chosen)
     saes = sae_identities(profile, chosen)
     points = capture_points(saes, config.site if site_given else None)
     device = resolve_device(None if config.device == "auto" else config.device)
     dtype = resolve_dtype(None if config.dtype == "auto" else config.dtype, device)
     return ModelSetup(model, role, chosen, saes, points, device, dtype, site_given)
+
+
+def _refuse_misfit(model: ModelIdentity, profile: Profile, layers: Sequence[int]) -> None:
+    """Raises `UsageError` where the profile's SAEs cannot read the model: another width, or a layer that it lacks."""
+    facts = model.facts
+    if facts.d_model != profile.d_model:
+        raise UsageError(
+            f"model {model.name} has a residual stream {facts.d_model} wide, the SAEs of profile {profile.name} read "
+            f"{profile.d_model}; choose a model that they were trained for, or another --profile"
+        )
+    absent = [layer for layer in layers if layer >= facts.n_layers]
+    if absent:
+        raise UsageError(
+            f"model {model.name} has layers 0 to {facts.n_layers - 1}, but layer {absent[0]} is to be read; choose a "
+            f"model that the SAEs of profile {profile.name} were trained for, or another --profile"
+        )

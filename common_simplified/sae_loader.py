@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from common.errors import UsageError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Encoder",
     "SaeIdentity",
+    "decoder_norms",
     "decoder_row",
     "load_encoder",
     "load_gemma_scope_sae",
@@ -151,6 +153,11 @@ def load_gemma_scope_sae(layer: int, device: str | torch.device = "cpu") -> SAE:
 def decoder_row(profile: Profile | SaeSource, layer: int, index: int) -> torch.Tensor:
     """Returns one feature's decoder vector `W_dec[index]`, shape (d_in,), float32, reading only that row."""
     return _open(profile, layer).decoder_row(index)
+
+
+def decoder_norms(profile: Profile | SaeSource, layer: int) -> np.ndarray:
+    """Returns the Euclidean norm of every feature's decoder vector, float64 (d_sae,)."""
+    return _open(profile, layer).array("W_dec").double().norm(dim=1).numpy()
 
 
 def sae_identity(profile: Profile | SaeSource, layer: int) -> SaeIdentity:

@@ -1,22 +1,29 @@
-"""Where in the model the residual stream is read: a block and a site in it.
+"""Where in the model the residual stream is read and written: a block and a site in it.
 
 `resid_pre` is the input of block L, `resid_mid` the stream between its attention and its MLP, `resid_post` its output,
 in TransformerLens's words. The output of block L is read where the next module takes its input (block L+1, or the final
 norm), which is the same tensor whether it is read or written; GemmaScope's residual SAE of layer L reads `resid_post`
 of block L. In Hugging Face's `hidden_states` tuple that is entry L+1, except for the last block, whose entry is already
 normalised.
+
+`resid_mid` is read at the input of the MLP's norm, but the skip connection around the MLP branches off before that
+norm: writing there would miss it. It is written on what attention adds to the stream, just before the addition.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from common.config import SITES
 from common.errors import UsageError
 
+Change = Callable[[torch.Tensor], torch.Tensor]
 _HOOK_NAME = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_mid|resid_post)")
 
 
@@ -66,17 +73,64 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 def reading_module(model: nn.Module, point: HookPoint) -> nn.Module:
     """Returns the module whose first input is the residual stream at `point`."""
-    layers = decoder_layers(model)
-    if not 0 <= point.layer < len(layers):
-        raise UsageError(f"layer {point.layer} does not exist: the model has layers 0 to {len(layers) - 1}")
-    block = layers[point.layer]
+    assert point.site in SITES, point
+    block = _block(model, point)
     if point.site == "resid_pre":
         return block
     if point.site == "resid_mid":
         return _mlp_norm(block)
+    layers = decoder_layers(model)
     if point.layer + 1 < len(layers):
         return layers[point.layer + 1]
     return model.model.norm  # type: ignore[union-attr, return-value]
+
+
+def register_writer(model: nn.Module, point: HookPoint, change: Change) -> RemovableHandle:
+    """Registers a hook through which the residual stream at `point` becomes `change` of it, and returns its handle.
+
+    `change` takes and returns (batch, positions, d_model). At `resid_mid` it is given what attention adds to the
+    stream, so there it must be an addition of something that does not depend on its argument.
+    """
+    if point.site == "resid_mid":
+        return _attention_branch(_block(model, point)).register_forward_hook(_on_output(point, change))
+    return reading_module(model, point).register_forward_pre_hook(_on_input(point, change), with_kwargs=True)
+
+
+def _on_input(point: HookPoint, change: Change) -> Any:
+    def write(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:  # noqa: ARG001
+        if args:
+            return (change(_stream(args[0], point)), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": change(_stream(kwargs["hidden_states"], point))}
+
+    return write
+
+
+def _on_output(point: HookPoint, change: Change) -> Any:
+    def write(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:  # noqa: ARG001
+        if isinstance(output, tuple):
+            return (change(_stream(output[0], point)), *output[1:])
+        return change(_stream(output, point))
+
+    return write
+
+
+def _stream(value: Any, point: HookPoint) -> torch.Tensor:
+    assert isinstance(value, torch.Tensor) and value.ndim == 3, f"{point}: {type(value).__name__}"
+    return value
+
+
+def _block(model: nn.Module, point: HookPoint) -> nn.Module:
+    layers = decoder_layers(model)
+    if not 0 <= point.layer < len(layers):
+        raise UsageError(f"layer {point.layer} does not exist: the model has layers 0 to {len(layers) - 1}")
+    return layers[point.layer]
+
+
+def _attention_branch(block: nn.Module) -> nn.Module:
+    """Returns the module whose output is added to the stream after attention: Gemma-2 normalises it once more."""
+    if _mlp_norm(block) is getattr(block, "post_attention_layernorm", None):
+        return block.self_attn  # type: ignore[return-value]
+    return block.post_attention_layernorm  # type: ignore[return-value]
 
 
 def _mlp_norm(block: nn.Module) -> nn.Module:

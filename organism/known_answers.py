@@ -34,8 +34,10 @@ from common.runs.publishing import ActivationReader
 from common.statistics.feature_tests import auroc_from_ranks, rank_sums
 from common.statistics.summaries import wilson_interval
 from common_simplified.sae_loader import load_encoder
+from organism.steering_answers import steering_answers
 
 CAREFUL, CARELESS = -0.5, 0.5
+STEERED = ("4.8", "7.6")
 
 
 def truth_path(profile: Profile) -> Path | None:
@@ -47,7 +49,10 @@ def truth_path(profile: Profile) -> Path | None:
 
 
 def known_answers(config: Config) -> dict[str, Any]:
-    """Compares phases 1.0 and 2.5 with the truth, writes `known_answers.json` and returns its content."""
+    """Compares phases 1.0, 2.5, 3.8, 4.8 and 7.6 (the last three where they have run) with the truth.
+
+    Writes `known_answers.json` and returns its content.
+    """
     profile = load_profile(config.profile)
     path = truth_path(profile)
     if path is None:
@@ -82,6 +87,11 @@ def known_answers(config: Config) -> dict[str, Any]:
     }
     if read_record(PhasePaths(config.phase_dir("3.8"))) is not None:
         answers["detection"] = _detection(find_output(config, RunOptions(), "3.8", "known answers"), truth)
+    answers["steering"] = {
+        phase: steering_answers(config, find_output(config, RunOptions(), phase, "known answers"), truth)
+        for phase in STEERED
+        if read_record(PhasePaths(config.phase_dir(phase))) is not None
+    }
     write_json(Path(config.data_dir) / KNOWN_ANSWERS, answers)
     return answers
 

@@ -14,14 +14,11 @@ from matplotlib.figure import Figure
 
 from common.logging import get_logger
 from common.model_facts import ModelFacts
-from common.model_location import chosen_layers
 from common.plotting import save
-from common.runs.artifacts import BEST_FEATURES, PhasePaths, task_activation, temperature_dataset, temperature_name
-from common.runs.best_features import WITHOUT_T_STATISTICS, BestFeatures, best_features
-from common.runs.discovery import phase_directory
+from common.runs.artifacts import task_activation, temperature_dataset, temperature_name
+from common.runs.best_layers import find_best_layers
 from common.runs.features import Feature
-from common.runs.files import write_json
-from common.runs.metadata import OutputFile, output_file, read_record
+from common.runs.metadata import OutputFile, output_file
 from common.runs.tables import vectors_of
 from common.statistics.bootstrap import bootstrap_share
 from common.statistics.permutation import Direction
@@ -44,18 +41,13 @@ class TemperatureRobustnessRunner(GenerationRunner):
 
     def find_inputs(self) -> None:
         """Finds the predictor and the steering features."""
-        self.steering: BestFeatures = best_features(self.find("2.5"))
-        has_t = read_record(PhasePaths(phase_directory(self.config, self.options, "2.10"))) is not None
-        self.predictors = best_features(self.find("2.10")) if has_t else self.steering
-        self.predictor_note = None if has_t else WITHOUT_T_STATISTICS
-        if self.predictor_note:
-            _log.info("phase 3.5: %s", self.predictor_note)
+        self.best = find_best_layers(self)
+        if self.best.note:
+            _log.info("phase 3.5: %s", self.best.note)
 
     def capture_layers(self, facts: ModelFacts) -> list[int]:
         """Returns the layers of the best features, or all with `capture_layers=all`."""
-        if self.config.capture_layers == "all":
-            return chosen_layers(self.config, facts)
-        return sorted(self.predictors.layers() | self.steering.layers())
+        return self.best.chosen(self.config, facts)
 
     def arms(self) -> list[Arm]:
         """Temperature 0 once, every other temperature several times."""
@@ -75,11 +67,9 @@ class TemperatureRobustnessRunner(GenerationRunner):
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Draws pass rate and detection by temperature, and records which features the layers were captured for."""
         paths = save(self._figure(written), self.paths.root / "by_temperature")
-        features = {"best_layers": self.predictors.as_record(), "steering_layers": self.steering.as_record()}
-        best = OutputFile(BEST_FEATURES, write_json(self.paths.root / BEST_FEATURES, features))
-        return [best, *(output_file(self.paths, path.name) for path in paths)], {
-            **features,
-            "predictor_note": self.predictor_note,
+        return [self.best.write(self.paths), *(output_file(self.paths, path.name) for path in paths)], {
+            **self.best.as_record(),
+            "predictor_note": self.best.note,
             "temperatures": sorted(self.config.phase3_5_temperatures),
         }
 
@@ -89,8 +79,8 @@ class TemperatureRobustnessRunner(GenerationRunner):
         ids = written.generated[greedy]["task_id"].to_numpy()
         reports: dict[Direction, list[dict[str, Any]]] = {}
         of_direction: dict[Direction, Feature] = {
-            "correct": self.predictors.correct,
-            "incorrect": self.predictors.incorrect,
+            "correct": self.best.predictors.correct,
+            "incorrect": self.best.predictors.incorrect,
         }
         for direction, feature in of_direction.items():
             vectors = vectors_of(written.generated[greedy], feature.layer)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from common.errors import UsageError
 from common.logging import get_logger
 from common.plotting import save
-from common.runs.artifacts import EVALUATION_RESULTS, EVALUATION_SUMMARY, SCORES, PhasePaths, temperature_name
+from common.runs.artifacts import EVALUATION_RESULTS, EVALUATION_SUMMARY, SCORES, PhasePaths
 from common.runs.best_features import BestFeatures, Feature, recorded_features
 from common.runs.compatibility import refuse_other
 from common.runs.discovery import PhaseOutput, phase_directory, run_command
@@ -22,14 +22,13 @@ from common.runs.files import write_bytes, write_json, write_parquet
 from common.runs.metadata import Extent, OutputFile, output_file, read_record
 from common.runs.phase_runner import PhaseRunner
 from common.statistics.detection import Classification, ThresholdChoice
-from common.statistics.permutation import Direction
+from common.statistics.permutation import DIRECTIONS, Direction
+from common_simplified.detection import Detection, Draws, detect
+from common_simplified.detection_splits import read_splits, refuse_missing_layers
 from common_simplified.temperature_rows import TemperatureRows, positive_rows, temperature_rows
 from phase3_8 import plots
-from phase3_8.direction import Detection, Draws, detect
-from phase3_8.split_data import Splits, split_rows
 from phase3_8.summary_text import summary_text
 
-DIRECTIONS: tuple[Direction, ...] = ("correct", "incorrect")
 _log = get_logger(__name__)
 
 
@@ -47,18 +46,12 @@ class AurocF1Evaluator(PhaseRunner):
                 "phase 3.8: phases 3.5 and 3.6 were run for different features; run: "
                 f"{run_command(self.config, '3.6')} --fresh"
             )
-        self._check_layers(built, validation, hyper)
+        refuse_missing_layers(self.phase, self.config, self.profile, self.features, built, validation, hyper)
         for output in (validation, hyper):
             refuse_other(self.phase, built, output, f"{run_command(self.config, output.phase)} --fresh")
         self._warn_of_newer_predictors()
         datasets = [validation.table(name) for name in validation.record["datasets"].values()]
-        greedy = validation.table(validation.record["datasets"][temperature_name(0.0)])
-        self.splits = Splits(
-            split_rows(built.table(built.record["dataset"])),
-            split_rows(hyper.table(next(iter(hyper.record["datasets"].values())))),
-            split_rows(greedy),
-            (built, hyper, validation),
-        )
+        self.splits = read_splits(built, hyper, validation)
         self.by_temperature: TemperatureRows = temperature_rows(datasets)
 
     def execute(self) -> None:
@@ -69,7 +62,9 @@ class AurocF1Evaluator(PhaseRunner):
         draws = Draws(config.seed, config.phase3_8_bootstrap_draws, config.phase3_8_random_rivals)
         with self.timed("detection"):
             found: dict[Direction, Detection] = {
-                direction: detect(direction, feature, self.splits, self.by_temperature, self.profile, draws)
+                direction: detect(
+                    *(direction, feature, self.splits, self.profile, draws), by_temperature=self.by_temperature
+                )
                 for direction, feature in zip(DIRECTIONS, self.features, strict=True)
             }
         results = self._results(found, draws)
@@ -104,25 +99,6 @@ class AurocF1Evaluator(PhaseRunner):
                 _log.warning(
                     "phase 3.8: phase 2.10 ranks layer %d, feature %d first (%s), not the feature evaluated here",
                     *(best["layer"], best["feature_idx"], name),
-                )
-
-    def _check_layers(self, *outputs: PhaseOutput) -> None:
-        last = self.profile.n_layers - 1
-        for feature in self.features:
-            if feature.layer > last:
-                raise UsageError(f"phase 3.8: layer {feature.layer} does not exist, the model has layers 0 to {last}")
-            for output in outputs:
-                if feature.layer not in output.record["layers"]:
-                    setting = f"activation_layers={feature.layer}" if output.phase == "1.0" else "capture_layers=all"
-                    captured = ", ".join(str(layer) for layer in output.record["layers"])
-                    raise UsageError(
-                        f"phase 3.8: layer {feature.layer} was not captured in {output.paths.root}, only {captured}; "
-                        f"run: {run_command(self.config, output.phase)} --fresh --set {setting}"
-                    )
-            width = self.profile.sae.width
-            if not 0 <= feature.index < width:
-                raise UsageError(
-                    f"feature {feature.layer}:{feature.index} does not exist: the SAE has 0 to {width - 1}"
                 )
 
     def _results(self, found: dict[Direction, Detection], draws: Draws) -> dict[str, Any]:

@@ -126,7 +126,22 @@ REPLICATION = "replication.json"
 EVALUATION_RESULTS = "evaluation_results.json"
 EVALUATION_SUMMARY = "evaluation_summary.txt"
 SCORES = "scores.parquet"
+COEFFICIENT_RESULTS = "coefficient_results.parquet"
+COEFFICIENT_SUMMARY = "phase_4_5_summary.json"
+COEFFICIENT_EXAMPLES = "coefficient_examples"
+COEFFICIENT_PLOTS = "coefficient_analysis_plots"
+SELECTED_COEFFICIENTS = "selected_coefficients.json"
+FINAL_EVALUATION = "final_evaluation"
+STEERING_RESULTS = "steering_results.parquet"
+STEERING_ANALYSIS = "steering_effect_analysis.json"
+STEERING_EXAMPLES = "examples"
+CROSS_MODEL_COMPARISON = "cross_model_comparison.json"
 FEATURE_FREQUENCIES = "feature_frequencies.npz"
+
+
+def steering_summary(phase: str) -> str:
+    """Headline figures of phase 4.8 or 7.6, `phase_4_8_summary.json`."""
+    return f"phase_{phase.replace('.', '_')}_summary.json"
 
 
 def frequency_array(layer: int) -> str:

@@ -9,6 +9,7 @@ from common.errors import UsageError
 from common.runs.discovery import PhaseOutput
 
 COMPARED = ("model", "saes", "points")
+_NOUN = {"model": "model", "saes": "SAE", "points": "site"}
 
 
 def refuse_other(reader: str, one: PhaseOutput, other: PhaseOutput, cure: str) -> None:
@@ -24,6 +25,20 @@ def refuse_other(reader: str, one: PhaseOutput, other: PhaseOutput, cure: str) -
         if different:
             raise UsageError(
                 f"phase {reader}: phases {one.phase} and {other.phase} do not belong together, their {name} differ "
+                f"({different}); run: {cure}"
+            )
+
+
+def refuse_other_model(reader: str, output: PhaseOutput, setup: Mapping[str, Any], cure: str) -> None:
+    """Raises `UsageError` where an output was made with another model, for other SAEs or at another site than `setup`.
+
+    `setup` is what the reader itself is about to record.
+    """
+    for name in COMPARED:
+        different = _differing(name, output.record[name], setup[name])
+        if different:
+            raise UsageError(
+                f"phase {reader}: phase {output.phase} was run with another {_NOUN[name]} than this phase would "
                 f"({different}); run: {cure}"
             )
 

@@ -131,7 +131,9 @@ def run_command(config: Config, phase: str) -> str:
     words = ["python3", "run.py", "phase", phase]
     if config.profile != DEFAULT_PROFILE:
         words += ["--profile", config.profile]
-    if config.data_dir != load_profile(config.profile).data_dir:
+    if config.full:
+        words.append("--full")
+    if config.data_dir != load_profile(config.profile).data_dir_of(full=config.full):
         words += ["--data-dir", config.data_dir]
     return shlex.join(words)
 

@@ -18,7 +18,10 @@ class InputOverride(NamedTuple):
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Slice, inputs and modes of one invocation."""
+    """Slice, inputs and modes of one invocation.
+
+    `select` gives a direction's coefficient by hand, or None for the suggested one.
+    """
 
     start: int | None = None
     end: int | None = None
@@ -28,5 +31,7 @@ class RunOptions:
     allow_partial: bool = False
     dry_run: bool = False
     site_given: bool = False
+    prompt_format_given: bool = False
     split: str | None = None
     features: tuple[tuple[str, Feature], ...] = ()
+    select: tuple[tuple[str, float | None], ...] = ()

@@ -8,6 +8,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,7 +18,14 @@ from common.logging import add_log_file, get_logger, remove_log_file
 from common.phases import get_phase
 from common.profiles import Profile, load_profile
 from common.runs.artifacts import PhasePaths
-from common.runs.discovery import PhaseOutput, find_output, override_for, run_command, unfit_inputs
+from common.runs.discovery import (
+    PhaseOutput,
+    find_output,
+    override_for,
+    phase_directory,
+    run_command,
+    unfit_inputs,
+)
 from common.runs.files import ensure_directory, read_parquet, sha256_file, sweep_temporaries, write_json, writing
 from common.runs.locks import EVERYTHING, span_lock
 from common.runs.metadata import Extent, InputFile, OutputFile, generation_to_put_aside, read_record, write_record
@@ -97,7 +105,7 @@ class PhaseRunner(ABC):
         """Says what a run would do (`--dry-run`)."""
         _log.info("phase %s would run in %s", self.phase, self.paths.root)
 
-    @property
+    @cached_property
     def profile(self) -> Profile:
         """The configuration's profile."""
         return load_profile(self.config.profile)
@@ -107,6 +115,11 @@ class PhaseRunner(ABC):
         output = find_output(self.config, self.options, phase, self.phase)
         self._inputs.append(output)
         return output
+
+    def find_optional(self, phase: str) -> PhaseOutput | None:
+        """Returns the output of a phase where there is one; a partial one is refused as any is."""
+        record = read_record(PhasePaths(phase_directory(self.config, self.options, phase)))
+        return None if record is None else self.find(phase)
 
     def find_table(self, phase: str, name: Callable[[PhaseOutput], str], columns: Collection[str]) -> pa.Table:
         """Returns the table of phase `phase` that `name` picks, or the file given for it with `--input`.

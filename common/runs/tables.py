@@ -44,6 +44,9 @@ GENERATION_SCHEMA = pa.schema(
     ]
 )
 
+# Steered rows also hold how many forward passes were steered, counted where it happened.
+STEERED_SCHEMA = GENERATION_SCHEMA.append(pa.field("steered_steps", pa.int32()))
+
 EVALUATION_SCHEMA = pa.schema(
     [
         *_KEY_FIELDS,
@@ -114,12 +117,14 @@ def problems_of(table: pa.Table) -> list[Problem]:
     ]
 
 
-def generation_table(rows: Sequence[Mapping[str, Any]], vectors: Mapping[int, np.ndarray]) -> pa.Table:
+def generation_table(
+    rows: Sequence[Mapping[str, Any]], vectors: Mapping[int, np.ndarray], schema: pa.Schema = GENERATION_SCHEMA
+) -> pa.Table:
     """Returns generated rows with the captured vectors of each layer, shape (rows, d_model), float32.
 
     A row whose vector is not finite (it was excluded) gets a null vector.
     """
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=GENERATION_SCHEMA)
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
     for layer, matrix in sorted(vectors.items()):
         assert matrix.shape[0] == len(rows), f"{matrix.shape[0]} vectors for {len(rows)} rows"
         table = table.append_column(f"{VECTOR_PREFIX}{layer}", vector_column(matrix))
@@ -151,7 +156,7 @@ def layers_of(table: pa.Table) -> list[int]:
 
 def dataset_table(problems: Sequence[Problem], generated: pa.Table, evaluated: pa.Table) -> pa.Table:
     """Joins both stages with their problems: phase 0's columns, then the record columns, in order of position."""
-    _same_rows(generated, evaluated)
+    same_rows(generated, evaluated)
     taken = pa.array(generated.column("position"))
     columns = {name: problem_table(problems).take(taken).column(name) for name in PROBLEM_SCHEMA.names}
     for name in RECORD_COLUMNS:
@@ -168,7 +173,8 @@ def timing_table(generated: pa.Table, evaluated: pa.Table) -> pa.Table:
     return pa.table(columns).combine_chunks()
 
 
-def _same_rows(generated: pa.Table, evaluated: pa.Table) -> None:
+def same_rows(generated: pa.Table, evaluated: pa.Table) -> None:
+    """Asserts that both stages of an arm hold the same rows in the same order."""
     for key in KEYS:
         if not generated.column(key).equals(evaluated.column(key)):
             raise AssertionError(f"generated and evaluated rows differ in {key}")

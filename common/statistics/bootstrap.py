@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from common.statistics.detection import (
+    auroc,
     auroc_from_counts,
     average_precision_from_counts,
     checked_rows,
@@ -62,6 +63,19 @@ class ClassCounts(NamedTuple):
     positives: csr_array
     negatives: csr_array
     n_distinct: int
+
+
+class ScoredProblems(NamedTuple):
+    """A score and a label a problem, each of shape (n_problems,); `groups` names the problem, each once."""
+
+    scores: FloatArray
+    positive: BoolArray
+    groups: IntArray
+
+    def among(self, problems: IntArray) -> ScoredProblems:
+        """Returns those of `problems` that are here."""
+        rows = np.isin(self.groups, problems)
+        return ScoredProblems(self.scores[rows], self.positive[rows], self.groups[rows])
 
 
 def problem_multiplicities(n_problems: int, seed: int, n_draws: int) -> FloatArray:
@@ -135,6 +149,23 @@ def auroc_above_median(
     return _estimate(float(observed[0]), draws, positive, groups)
 
 
+def auroc_difference(one: ScoredProblems, other: ScoredProblems, seed: int, n_draws: int) -> Estimate:
+    """Returns the AUROC of `one` minus that of `other`, paired by problem, with its interval over problems.
+
+    Either has scores and labels of its own (two models on the same problems). Only problems that both have count, in
+    the value as in the draws; a draw of problems serves both, and is left out where it lacks a class of either.
+    """
+    for each in (one, other):
+        assert len(np.unique(each.groups)) == len(each.groups), "a problem has several rows"
+    problems = np.intersect1d(one.groups, other.groups)
+    pair = (one.among(problems), other.among(problems))
+    draws = [auroc_draws(each.scores[:, None], each.positive, each.groups, seed, n_draws)[:, 0] for each in pair]
+    areas = [auroc(each.scores, each.positive) for each in pair]
+    missing = [reason for each in pair if (reason := missing_class(each.positive))]
+    value = None if areas[0] is None or areas[1] is None else areas[0] - areas[1]
+    return _with_interval(value, draws[0] - draws[1], len(problems), len(problems), missing[0] if missing else None)
+
+
 def _one_score(
     from_counts: FromCounts, scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int
 ) -> Estimate:
@@ -195,10 +226,12 @@ def _chunks(n: int, size: int) -> Iterator[slice]:
 
 
 def _estimate(observed: float, draws: FloatArray, positive: BoolArray, groups: IntArray) -> Estimate:
-    n, n_problems = len(positive), len(np.unique(groups))
+    return _with_interval(observed, draws, len(positive), len(np.unique(groups)), missing_class(positive))
+
+
+def _with_interval(observed: float | None, draws: FloatArray, n: int, n_problems: int, missing: str | None) -> Estimate:
     used = draws[~np.isnan(draws)]
     left_out = len(draws) - len(used)
-    missing = missing_class(positive)
     if missing:
         return Estimate(None, None, None, n, n_problems, len(draws), left_out, missing)
     low, high, reason = _interval(used, n_problems)

@@ -19,6 +19,7 @@ from common.statistics.seeding import generator
 from common.statistics.selection import BoolArray, FloatArray, class_sizes, feature_chunks
 
 Direction = Literal["correct", "incorrect"]
+DIRECTIONS: tuple[Direction, ...] = ("correct", "incorrect")
 PermutationStatistic = Callable[[NDArray, BoolArray], FloatArray]
 
 # Chunk of features whose (permutations, chunk) temporaries stay in the processor's cache.

@@ -10,7 +10,9 @@ from scipy import integrate, special, stats
 from sklearn import metrics
 
 from common.statistics.bootstrap import (
+    ScoredProblems,
     auroc_above_median,
+    auroc_difference,
     auroc_draws,
     average_precision_draws,
     bootstrap_auroc,
@@ -163,6 +165,107 @@ def test_a_paired_difference_of_similar_scores_is_narrower_than_either_interval(
     assert alone.low is not None and alone.high is not None
     assert difference.low is not None and difference.high is not None
     assert difference.high - difference.low < (alone.high - alone.low) / 3
+
+
+def two_models(n_problems: int) -> tuple[ScoredProblems, ScoredProblems]:
+    """Scores and labels of two models on the same problems, in unlike order."""
+    rng = np.random.default_rng(11)
+    groups, easy = rng.permutation(500)[:n_problems], rng.standard_normal(n_problems)
+    models = []
+    for noise in (0.5, 1.5):
+        scores = np.round(easy + noise * rng.standard_normal(n_problems), 1)
+        positive = rng.random(n_problems) < special.expit(2 * easy)
+        order = rng.permutation(n_problems)
+        models.append(ScoredProblems(scores[order], positive[order], groups[order]))
+    return models[0], models[1]
+
+
+def by_problem(model: ScoredProblems) -> dict[int, tuple[float, bool]]:
+    return dict(
+        zip(model.groups.tolist(), zip(model.scores.tolist(), model.positive.tolist(), strict=True), strict=True)
+    )
+
+
+def test_the_difference_of_two_models_is_scikit_learns_on_the_same_drawn_problems() -> None:
+    one, other = two_models(40)
+    found = auroc_difference(one, other, seed=8, n_draws=120)
+    tables, problems = [by_problem(one), by_problem(other)], sorted(one.groups.tolist())
+    multiplicities, differences = problem_multiplicities(40, seed=8, n_draws=120), []
+    for counts in [np.ones(40), *multiplicities.T]:
+        drawn = np.repeat(problems, counts.astype(int)).tolist()
+        areas = []
+        for table in tables:
+            scores, positive = zip(*(table[problem] for problem in drawn), strict=True)
+            areas.append(metrics.roc_auc_score(positive, scores))
+        differences.append(areas[0] - areas[1])
+    assert found.value == pytest.approx(differences[0], abs=1e-12)
+    assert [found.low, found.high] == pytest.approx(np.quantile(differences[1:], [0.025, 0.975]).tolist(), abs=1e-12)
+    assert (found.n, found.n_problems, found.n_draws, found.n_draws_left_out) == (40, 40, 120, 0)
+    turned = auroc_difference(other, one, seed=8, n_draws=120)
+    assert found.value != 0 and turned.value == -found.value
+    assert found.low is not None and turned.high == pytest.approx(-found.low, abs=1e-12)
+
+
+def test_problems_that_only_one_model_has_count_in_neither_side_of_the_difference() -> None:
+    one, other = two_models(40)
+    kept = sorted(one.groups.tolist())[5:33]
+    partial = ScoredProblems(*(part[np.isin(one.groups, kept)] for part in one))
+    fewer = ScoredProblems(*(part[np.isin(other.groups, [*kept[3:], *sorted(other.groups)[:2]])] for part in other))
+    both = kept[3:]
+    found = auroc_difference(partial, fewer, seed=8, n_draws=50)
+    areas = []
+    for table in (by_problem(one), by_problem(other)):
+        scores, positive = zip(*(table[problem] for problem in both), strict=True)
+        areas.append(metrics.roc_auc_score(positive, scores))
+    assert found.value == pytest.approx(areas[0] - areas[1], abs=1e-12)
+    assert (found.n, found.n_problems) == (25, 25)
+    only_both = [ScoredProblems(*(part[np.isin(each.groups, both)] for part in each)) for each in (one, other)]
+    assert found == auroc_difference(*only_both, seed=8, n_draws=50)
+
+
+def test_a_difference_needs_both_classes_in_either_model() -> None:
+    one, other = two_models(40)
+    failed = other._replace(positive=np.zeros(40, dtype=bool))
+    for pair in ((one, failed), (failed, one)):
+        found = auroc_difference(*pair, seed=1, n_draws=20)
+        assert (found.value, found.low, found.n, found.n_draws_left_out) == (None, None, 40, 20)
+        assert found.reason == "no positive row among 40"
+    apart = auroc_difference(one, other._replace(groups=other.groups + 1000), seed=1, n_draws=20)
+    assert (apart.value, apart.n, apart.reason) == (None, 0, "no rows")
+
+
+def test_a_draw_that_lacks_a_class_of_one_model_is_left_out_for_both() -> None:
+    one, other = two_models(30)
+    rare = other._replace(positive=np.arange(30) == 4)
+    place = np.flatnonzero(np.sort(other.groups) == other.groups[4])[0]
+    absent = problem_multiplicities(30, seed=3, n_draws=500)[place] == 0
+    assert auroc_difference(one, rare, seed=3, n_draws=500).n_draws_left_out == absent.sum() > 0
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    one, _ = two_models(40)
+    found = auroc_difference(one, one, seed=1, n_draws=50)
+    assert (found.value, found.low, found.high) == (0.0, None, None)
+    assert found.reason is not None and "the same in all 50 draws" in found.reason
+
+
+def test_models_that_find_the_same_problems_hard_are_compared_more_narrowly_than_independent_draws_would() -> None:
+    rng, groups = np.random.default_rng(7), np.arange(150)
+    score = rng.standard_normal(150)
+    positive = rng.random(150) < special.expit(score)
+    one = ScoredProblems(score, positive, groups)
+    other = ScoredProblems(score + 0.3 * rng.standard_normal(150), positive, groups)
+    paired = auroc_difference(one, other, seed=1, n_draws=1_000)
+    alone = [bootstrap_auroc(each.scores, each.positive, groups, seed=1, n_draws=1_000) for each in (one, other)]
+    widths = [each.high - each.low for each in alone if each.low is not None and each.high is not None]
+    assert paired.low is not None and paired.high is not None and len(widths) == 2
+    assert paired.high - paired.low < 0.6 * math.hypot(*widths)
+
+
+def test_a_problem_with_several_rows_cannot_be_paired() -> None:
+    one, other = two_models(10)
+    with pytest.raises(AssertionError, match="several rows"):
+        auroc_difference(one, other._replace(groups=np.zeros(10, dtype=int)), seed=1, n_draws=10)
 
 
 def test_a_share_has_the_interval_of_the_resampled_rows() -> None:

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score, matthews_corrcoef, roc_auc_score
@@ -14,12 +12,10 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1
 from common.profiles import Profile, load_profile
 from common.runs.features import Feature
 from common.runs.files import canonical_json
+from common_simplified.detection import Detection, Draws, detect
+from common_simplified.detection_splits import Residuals, SplitRows
 from common_simplified.sae_loader import load_sae
 from common_simplified.temperature_rows import TemperatureRows
-from phase3_8.auroc_f1_evaluator import _in_words
-from phase3_8.direction import Detection, Draws, detect
-from phase3_8.split_data import Residuals, SplitRows, split_rows
-from phase3_8.summary_text import summary_text
 from tests.cli.helpers import PROFILE
 from tests.common_simplified.fixtures import D_MODEL, WIDTH, write_sae_lens
 
@@ -95,16 +91,13 @@ def at_temperatures(data: Data, *temperatures: float) -> TemperatureRows:
 
 
 def found(direction: Any, feature: Feature, data: Data, profile: Profile) -> Detection:
-    return detect(direction, feature, data, at_temperatures(data, 0.0, 0.6), profile, DRAWS)  # type: ignore[arg-type]
+    rows = at_temperatures(data, 0.0, 0.6)
+    return detect(direction, feature, data, profile, DRAWS, by_temperature=rows)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def both(features: dict[str, Feature], data: Data, profile: Profile) -> dict[str, Detection]:
     return {direction: found(direction, feature, data, profile) for direction, feature in features.items()}
-
-
-def in_text(direction: str, item: Detection) -> str:
-    return summary_text({"directions": {direction: item.report}})
 
 
 def positive(direction: str, passed: np.ndarray) -> np.ndarray:
@@ -226,8 +219,6 @@ def test_a_split_without_positives_gives_nulls_with_reasons(
         at = report["validation"]["classification"]
         assert at["f1"] is None and at["f1_all_positive"] is None and "no positive row" in at["reasons"]["f1"]
     json.loads(canonical_json(report["validation"]))
-    assert "–" in in_text("correct", item)
-    assert "n = 50" in _in_words("correct", item)
 
 
 def test_a_feature_that_never_fires_is_reported_without_an_interval(data: Data, profile: Profile) -> None:
@@ -237,28 +228,36 @@ def test_a_feature_that_never_fires_is_reported_without_an_interval(data: Data, 
     item = found("correct", Feature(1, int(np.flatnonzero(rates == 0)[0])), low, profile)
     assert item.report["validation"]["auroc"]["value"] == 0.5
     assert item.report["validation"]["auroc"]["low"] is None
-    assert "0.500" in _in_words("correct", item)
-    assert "0.500" in in_text("correct", item)
 
 
-def test_a_perfect_detector_is_put_into_words(both: dict[str, Detection]) -> None:
-    auroc = {"value": 1.0, "low": None, "high": None, "n": 9}
-    item = SimpleNamespace(report={"validation": {"auroc": auroc}}, at_threshold=None, feature=Feature(1, 2))
-    assert "AUROC 1.000" in _in_words("correct", item)  # type: ignore[arg-type]
+def test_without_temperatures_every_other_figure_stays(
+    both: dict[str, Detection], data: Data, profile: Profile
+) -> None:
+    for direction, before in both.items():
+        alone = detect(direction, before.feature, data, profile, DRAWS)  # type: ignore[arg-type]
+        assert "by_temperature" not in alone.report
+        assert alone.report == {name: part for name, part in before.report.items() if name != "by_temperature"}
 
 
-def test_rows_without_a_label_are_left_out_of_a_split_and_counted() -> None:
-    table = pa.table(
-        {
-            "task_id": [4, 5, 6],
-            "test_passed": [True, None, False],
-            "n_prompt_tokens": pa.array([9, None, 7], pa.int32()),
-            "cyclomatic_complexity": [1, 2, 3],
-        }
+def test_a_threshold_chosen_before_is_used_as_it_is_and_hyperparameter_labels_do_not_touch_it(
+    both: dict[str, Detection], data: Data, profile: Profile
+) -> None:
+    before = both["incorrect"]
+    given = replace(before.choice, threshold=float(np.median(before.validation_scores)), f1=0.25)
+    turned = data.relabelled("hyperparams", ~data.hyperparams.passed)
+    after = detect("incorrect", before.feature, turned, profile, DRAWS, choice=given)  # type: ignore[arg-type]
+    assert (after.report["threshold"]["threshold"], after.report["threshold"]["f1"]) == (given.threshold, 0.25)
+    flagged = before.validation_scores >= given.threshold
+    assert after.report["validation"]["classification"]["n_flagged"] == flagged.sum()
+    assert after.report["validation"]["classification"]["f1"] == pytest.approx(
+        f1_score(~data.validation.passed, flagged)
     )
-    rows = split_rows(table)
-    assert (rows.task_ids.tolist(), rows.passed.tolist(), rows.n_excluded) == ([4, 6], [True, False], 1)
-    assert (rows.prompt_tokens.tolist(), rows.complexity.tolist()) == ([9.0, 7.0], [1, 3])
+
+
+def test_a_detection_holds_the_rows_of_its_scores(both: dict[str, Detection], data: Data) -> None:
+    for item in both.values():
+        assert item.validation.task_ids.tolist() == data.validation.task_ids.tolist()
+        assert item.validation.passed.tolist() == data.validation.passed.tolist()
 
 
 def test_random_features_are_never_the_feature_itself(both: dict[str, Detection], data: Data, profile: Profile) -> None:

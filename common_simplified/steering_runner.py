@@ -1,0 +1,260 @@
+"""The runner that every steering phase stands on: conditions instead of samples, a stored baseline beside them.
+
+Each row of an arm is a problem under a condition. Prompts are the baseline's own, word for word, and every solution
+goes through the same extraction and tests. Conditions are grouped so that a cell of the batch grid holds about one
+batch of rows; one engine, with one permanent hook a site, serves them all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from common.conditions import RANDOM_DIRECTION, Condition
+from common.errors import UsageError
+from common.logging import get_logger
+from common.model_facts import ModelFacts
+from common.runs.artifacts import temperature_name
+from common.runs.best_features import BestFeatures
+from common.runs.compatibility import refuse_other_model
+from common.runs.discovery import PhaseOutput, run_command
+from common.runs.features import Feature
+from common.runs.files import canonical_json
+from common.runs.interruption import StopRequest
+from common.runs.metadata import Extent, read_record
+from common.statistics.permutation import Direction
+from common_simplified.generation import GenerationEngine, Request
+from common_simplified.generation_files import ArmFiles, ArmTables
+from common_simplified.generation_report import refuse_exclusions
+from common_simplified.generation_runner import GenerationRunner
+from common_simplified.generation_work import Arm, finished_by_solution, labelled_tables
+from common_simplified.sites import HookPoint
+from common_simplified.steering_baseline import BaselineRow, mean_residual_norm, read_baseline
+from common_simplified.steering_files import SteeringFiles
+from common_simplified.steering_vectors import SteeringVectors
+from common_simplified.stopping import STOP_VERSION
+
+STEERING_VERSION = 1
+_log = get_logger(__name__)
+
+
+class SteeringRunner(GenerationRunner):
+    """Generates a split under conditions, against the stored baseline of another phase."""
+
+    results_name: ClassVar[str]
+    purpose: ClassVar[str]
+    baseline_output: PhaseOutput
+    baseline: list[BaselineRow]
+    features: dict[Direction, Feature]
+    limit: int
+
+    def prepare(self) -> None:
+        """Finds the split, the baseline and the model, and checks that they belong together."""
+        super().prepare()
+        cure = f"{self._baseline_command()} --fresh"
+        refuse_other_model(self.phase, self.baseline_output, self.setup.as_record(), cure)
+        theirs, ours = self.baseline_output.record["model"]["dtype"], self.setup.dtype_name
+        if ours != theirs:
+            _log.warning(
+                "phase %s: the baseline was generated in %s, steering computes in %s", self.phase, theirs, ours
+            )
+
+    def use_baseline(self, output: PhaseOutput, dataset: str) -> None:
+        """Reads the stored solutions that steering is compared with."""
+        self.baseline_output = output
+        self.baseline = read_baseline(output, dataset, self.problems)
+        if not self.usable:
+            raise UsageError(
+                f"phase {self.phase}: phase {output.phase} holds no solution with a label; run: "
+                f"{self._baseline_command()} --fresh"
+            )
+
+    def use_features(self, best: BestFeatures, output: PhaseOutput) -> None:
+        """Takes the best steering features, or the ones given with `--feature`; `output` is the baseline."""
+        given = dict(self.options.features)
+        self.features = {
+            "correct": given.get("correct", best.correct),
+            "incorrect": given.get("incorrect", best.incorrect),
+        }
+        self.refuse_unknown_features(output)
+
+    def refuse_unknown_features(self, output: PhaseOutput) -> None:
+        """Refuses a feature that does not exist, or whose layer the baseline did not capture."""
+        width, last = self.profile.sae.width, self.profile.n_layers - 1
+        for feature in self.features.values():
+            if feature.layer > last:
+                raise UsageError(
+                    f"phase {self.phase}: layer {feature.layer} does not exist, the model has layers 0 to {last}"
+                )
+            if not 0 <= feature.index < width:
+                raise UsageError(
+                    f"feature {feature.layer}:{feature.index} does not exist: the SAE has 0 to {width - 1}"
+                )
+            if feature.layer not in output.record["layers"]:
+                captured = ", ".join(str(layer) for layer in output.record["layers"])
+                raise UsageError(
+                    f"phase {self.phase}: layer {feature.layer} was not captured in {output.paths.root}, only "
+                    f"{captured}; run: {self._baseline_command()} --fresh --set capture_layers=all"
+                )
+
+    @property
+    def usable(self) -> list[int]:
+        """The positions whose baseline has a label."""
+        return [position for position, row in enumerate(self.baseline) if row.passed is not None]
+
+    def capture_layers(self, facts: ModelFacts) -> list[int]:  # noqa: ARG002
+        """Returns the layers that are steered; nothing is captured."""
+        return sorted({feature.layer for feature in self.features.values()})
+
+    def points_of(self, arm: Arm) -> dict[int, HookPoint]:  # noqa: ARG002
+        """Returns nothing: steered generation captures nothing."""
+        return {}
+
+    def check_prompts(self) -> None:
+        """Does nothing: the prompts are the baseline's."""
+
+    def dataset_name(self, arm: Arm) -> str:  # noqa: ARG002
+        """The one table that holds every arm."""
+        return self.results_name
+
+    def activation_name(self, row: Mapping[str, Any], layer: int) -> str:
+        """Never called: steered generation captures nothing."""
+        raise AssertionError(f"a steered row has no activation file: {row}, layer {layer}")
+
+    def grouped(self, name: str, conditions: Sequence[Condition], positions: Iterable[int]) -> list[Arm]:
+        """Cuts conditions into arms of which a cell of the grid holds about one batch of rows."""
+        inside = frozenset(positions)
+        size = max(1, len(self.problems) // max(1, len(inside)))
+        parts = [tuple(conditions[start : start + size]) for start in range(0, len(conditions), size)]
+        return [
+            Arm(f"{name}_{place:03d}" if len(parts) > 1 else name, 0.0, len(part), part, inside)
+            for place, part in enumerate(parts)
+        ]
+
+    @cached_property
+    def vectors(self) -> SteeringVectors:
+        """What each condition adds."""
+        return SteeringVectors(self.profile, self.features, self.config.seed, self.purpose)
+
+    @cached_property
+    def residual_norms(self) -> dict[int, float]:
+        """Mean norm of the baseline's residual stream at the last prompt token, by steered layer."""
+        layers = {feature.layer for feature in self.features.values()}
+        return {
+            layer: mean_residual_norm(self.baseline_output, self.baseline, layer, self.profile.d_model)
+            for layer in sorted(layers)
+        }
+
+    @cached_property
+    def files(self) -> ArmFiles:
+        """What is published, and how it is read back."""
+        return self.steering_files
+
+    @cached_property
+    def steering_files(self) -> SteeringFiles:
+        """The published table."""
+        return SteeringFiles(self.paths, self.problems, self.baseline, self.results_name, self.limit)
+
+    def request_of(self, arm: Arm, position: int, sample: int) -> Request:
+        """Returns the baseline's prompt with what is added under the condition."""
+        condition, prompt = arm.conditions[sample], self.baseline[position].prompt
+        assert prompt is not None, f"position {position} has no baseline"
+        steering = self.vectors.steering(condition, self.setup.points[condition.layer])
+        return Request(prompt, finished_by_solution(self.problems[position]), None, steering)
+
+    def engine(self, arm: Arm, stop: StopRequest) -> GenerationEngine:  # noqa: ARG002
+        """Returns the one engine of every arm, with a permanent hook at each steered site."""
+        return GenerationEngine(
+            self.loaded,
+            max_new_tokens=self.limit,
+            timeout_seconds=self.config.generation_timeout_seconds,
+            check_stop=stop.check,
+            steering_points=list(dict.fromkeys(self.setup.points.values())),
+            steer_bos=self.config.steer_bos,
+        )
+
+    def progress_groups(self) -> list[tuple[str, list[Arm]]]:
+        """Returns one bar for all conditions."""
+        return [(f"phase {self.phase}", self.arms())]
+
+    def generation_fingerprint(self, arm: Arm) -> dict[str, Any]:
+        """Returns what changes steered text."""
+        layers = sorted({condition.layer for condition in arm.conditions})
+        is_drawn = any(condition.kind == RANDOM_DIRECTION for condition in arm.conditions)
+        return {
+            **self.setup.fingerprint({}),
+            "steering_points": {str(layer): str(self.setup.points[layer]) for layer in layers},
+            "saes": {str(layer): self.setup.saes[layer]._asdict() for layer in layers},
+            "conditions": [list(condition) for condition in arm.conditions],
+            "targets": {name: list(feature) for name, feature in self.features.items()} if is_drawn else None,
+            "seed": [self.config.seed, self.purpose] if is_drawn else None,
+            "positions": _digest(sorted(arm.positions or [])),
+            "prompts": self._prompts_digest,
+            "steer_bos": self.config.steer_bos,
+            "batch_size": self.config.batch_size,
+            "data": self.data_hash,
+            "max_new_tokens": self.limit,
+            "stop_version": STOP_VERSION,
+            "steering_version": STEERING_VERSION,
+        }
+
+    def details(self, tables: dict[str, ArmTables]) -> dict[str, Any]:
+        """Returns what a steering phase adds to its record."""
+        record = super().details({})
+        return {
+            **record,
+            "prompt_format": self.baseline_output.record["prompt_format"],
+            "baseline_phase": self.baseline_output.phase,
+            "max_new_tokens": self.limit,
+            "steer_bos": self.config.steer_bos,
+            "steering_features": {name: list(feature) for name, feature in self.features.items()},
+            "n_conditions": sum(len(arm.conditions) for arm in self.arms()),
+            "n_rows": sum(item.generated.num_rows for item in tables.values()),
+            "residual_norms": {str(layer): norm for layer, norm in self.residual_norms.items()},
+        }
+
+    def report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
+        """Logs what came out; raises `PipelineError` where too many problems were given up."""
+        rows = sum(item.generated.num_rows for item in tables.values())
+        _log.info(
+            "phase %s: %d of %d problems, %d steered solutions under %d conditions",
+            *(self.phase, extent.done, extent.expected, rows, sum(len(arm.conditions) for arm in self.arms())),
+        )
+        refuse_exclusions(self.phase, extent, self.config, self.paths)
+
+    def results_so_far(self, arms: Iterable[Arm]) -> pa.Table:
+        """Returns the rows of finished arms from their segments, as they will be published."""
+        parts = [self.steering_files.results(arm, ArmTables(*labelled_tables(self.state.stores(arm)))) for arm in arms]
+        return pa.concat_tables(parts).combine_chunks()
+
+    def published(self) -> pa.Table:
+        """Returns the published rows."""
+        record = read_record(self.paths)
+        assert record is not None, f"{self.paths.metadata} is missing"
+        return PhaseOutput(self.phase, self.paths, record).table(self.results_name)
+
+    def example(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns a row of the results with its problem, for reading."""
+        problem = self.problems[row["position"]]
+        return {**row, "text": problem.text, "test_list": list(problem.test_list)}
+
+    @cached_property
+    def _prompts_digest(self) -> str:
+        return _digest([row.prompt for row in self.baseline])
+
+    def _baseline_command(self) -> str:
+        return run_command(self.config, self.baseline_output.phase)
+
+
+def greedy_dataset(output: PhaseOutput) -> str:
+    """Returns the name of a generating phase's data set at temperature 0."""
+    datasets = output.record["datasets"]
+    return datasets.get(temperature_name(0.0)) or next(iter(datasets.values()))
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

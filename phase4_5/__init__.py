@@ -1,0 +1,1 @@
+"""Phase 4.5: steering-coefficient selection."""

@@ -1,0 +1,38 @@
+"""Phase 4.8: what adding a feature's direction during generation does to the base model's solutions.
+
+Both directions run on the whole validation split against phase 3.5's solutions at temperature 0, beside their controls;
+steering only where the predictor fires stands beside constant steering.
+"""
+
+from __future__ import annotations
+
+from common.logging import get_logger
+from common.runs.detection_output import SelectedProblems, predictor_fires, validation_scores
+from common.statistics.permutation import Direction
+from common_simplified.steering_effects_runner import SteeringEffectsRunner
+from common_simplified.steering_runner import greedy_dataset
+
+_log = get_logger(__name__)
+
+
+class SteeringEffectAnalyzer(SteeringEffectsRunner):
+    """Steers the base model."""
+
+    phase = "4.8"
+
+    def find_inputs(self) -> None:
+        """Finds the baseline, features with coefficients, firing rates and, for selective steering, the predictors."""
+        baseline, selected = self.find("3.5"), self.find("4.5")
+        self.refuse_other_role(baseline)
+        self.use_baseline(baseline, greedy_dataset(baseline))
+        self.use_selection(selected, baseline)
+        self.use_rates(self.find("2.5"))
+        self._evaluated = self.find_optional("3.8") if self.config.phase4_8_selective else None
+        if self.config.phase4_8_selective and self._evaluated is None:
+            _log.info("phase 4.8: phase 3.8 has not been run: no selective steering")
+
+    def steered_where_predicted(self) -> dict[Direction, SelectedProblems]:
+        """Returns where each predictor fires, by phase 3.8's scores and thresholds."""
+        if self._evaluated is None:
+            return {}
+        return predictor_fires(self._evaluated, validation_scores(self._evaluated))
