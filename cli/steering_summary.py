@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any
 
 from common.runs.artifacts import CROSS_MODEL_COMPARISON, SELECTED_COEFFICIENTS, STEERING_ANALYSIS, PhasePaths
@@ -75,10 +76,13 @@ def planted(answers: dict[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for phase, found in answers.get("steering", {}).items():
         entry = found["directions"]["incorrect"]
-        own, beside = entry["all_problems"], entry["control_problems"]["controls"].values()
+        own, beside = entry["control_problems"]["target"], entry["control_problems"]["controls"].values()
+        shares = [item["intended_share_of_breaks"]["value"] for item in beside]
+        known = sorted(share for share in shares if share is not None)
         counts = f"planted bug in {own['intended']} of {own['breaks']} breaks"
-        broken, intended = (sum(item[name] for item in beside) for name in ("breaks", "intended"))
-        controls = f"controls: {intended} of {broken} ({intended / broken:.0%})" if broken else "controls broke nothing"
+        controls = "no control broke anything"
+        if known:
+            controls = f"{len(known)} controls: {known[0]:.0%} to {known[-1]:.0%}, median {median(known):.0%}"
         share = own["intended_share_of_breaks"]["value"]
         own_share = "" if share is None else f" ({share:.0%})"
         role = found["model"]["role"]
@@ -97,8 +101,8 @@ def _controls(direction: str, entry: dict[str, Any]) -> Row:
         return ("", "no controls were run", "")
     return (
         "",
-        f"{_SHORT[direction]} {rank['target']:.0f}; {rank['n_controls']} controls: {rank['minimum']:.0f} to "
-        f"{rank['maximum']:.0f}, median {rank['median']:g}",
+        f"{_SHORT[direction]} {rank['target']:.0f}; {rank['n_controls']} {controls['rank_kind'].replace('_', ' ')}s: "
+        f"{rank['minimum']:.0f} to {rank['maximum']:.0f}, median {rank['median']:g}",
         f"n = {controls['n_problems']}, rank p {rank['p']:.3f} (smallest possible {rank['smallest_p']:.3f})",
     )
 
@@ -108,6 +112,8 @@ def _selective(entry: dict[str, Any]) -> list[Row]:
     if selective is None or "effect" not in selective:
         return []
     effect = selective["effect"]
+    if selective["note"] is not None:
+        return [("", f"only where predicted: {selective['note']}", "")]
     text = f"only where predicted: net {effect['net']:+d}, {effect['fixes']} fixed, {effect['breaks']} broken"
     steered = f"{selective['n_steered']} of {selective['n']} steered"
     return [("", text, f"{steered}, McNemar p {_p(effect['mcnemar_p'])}")]

@@ -57,5 +57,5 @@ def random_feature(direction: Direction, control: Feature, coefficient: float, d
 
 
 def coefficient_name(coefficient: float) -> str:
-    """A coefficient as it stands in names: 30, 0.5, -1."""
-    return f"{coefficient:g}"
+    """A coefficient as it stands in names: 30, 0.5, -1; two that differ never share one."""
+    return repr(float(coefficient)).removesuffix(".0")

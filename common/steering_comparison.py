@@ -1,7 +1,8 @@
 """Both models side by side: what steering along the same directions did to either, and whether it transferred.
 
-Rates of the two models stand on different problems (each model fails others), so their differences carry intervals for
-independent shares (Newcombe 1998, method 10). What "transferred" means is fixed in `RULE`.
+Each model fails other problems, so their rates stand on different, overlapping sets of the same split. The differences
+carry intervals for independent shares (Newcombe 1998, method 10), which are approximate here. What "transferred" means
+is fixed in `RULE`.
 """
 
 from __future__ import annotations
@@ -14,18 +15,24 @@ from common.statistics.steering import OUTCOMES, newcombe_difference
 
 P_LIMIT = 0.05
 RATES = ("correction", "corruption", "preservation")
+# With fewer controls than nine of a kind no rank says enough.
+LARGEST_SMALLEST_P = 0.1
 RULE = (
-    "a direction transfers if on the instruction-tuned model its primary outcome is above 0 and its rank among the "
-    f"controls has p ≤ {P_LIMIT:g}, or the smallest p that so few controls can reach"
+    "a direction transfers if on the instruction-tuned model its primary outcome is above 0 and its rank, among the "
+    f"kind of control that it does worse against, has p ≤ {P_LIMIT:g}, or the smallest p that so few controls can "
+    f"reach if that is at most {LARGEST_SMALLEST_P:g}"
 )
 
 
-def compare_steering(direction: Direction, base: Mapping[str, Any], instruct: Mapping[str, Any]) -> dict[str, Any]:
+def compare_steering(
+    direction: Direction, base: Mapping[str, Any], instruct: Mapping[str, Any], *, whole: bool
+) -> dict[str, Any]:
     """Returns one direction's figures on both models, the differences of rates (instruct minus base) and a verdict.
 
-    `base` and `instruct` are one direction of phase 4.8's and of phase 7.6's analysis.
+    `base` and `instruct` are one direction of phase 4.8's and of phase 7.6's analysis; without the `whole` split there
+    is no verdict.
     """
-    holds = {"base": _holds(base), "instruct": _holds(instruct)}
+    holds = {"base": _holds(base) if whole else None, "instruct": _holds(instruct) if whole else None}
     return {
         "feature": instruct["feature"],
         "coefficient": instruct["coefficient"],
@@ -68,6 +75,7 @@ def _figures(entry: Mapping[str, Any]) -> dict[str, Any]:
         "outcome_on_control_problems": controls["outcome"],
         "n_control_problems": controls["n_problems"],
         "rank_among_controls": controls["rank"],
+        "rank_kind": controls["rank_kind"],
     }
 
 
@@ -80,21 +88,26 @@ def _difference(name: str, base: Mapping[str, Any], instruct: Mapping[str, Any])
 
 
 def _holds(entry: Mapping[str, Any]) -> bool | None:
-    """Whether the rule holds on one model; None without controls."""
+    """Whether the rule holds on one model; None without enough controls."""
     rank = entry["controls"]["rank"]
-    if rank["p"] is None:
+    if rank["p"] is None or rank["smallest_p"] > LARGEST_SMALLEST_P:
         return None
     return rank["target"] > 0 and rank["p"] <= max(P_LIMIT, rank["smallest_p"])
 
 
-_VERDICT = {True: "transferred", False: "did not transfer", None: "cannot be told without controls"}
+_VERDICT = {
+    True: "transferred",
+    False: "did not transfer",
+    None: "cannot be told to transfer or not (too few controls, or part of the split)",
+}
 
 
 def _statement(direction: Direction, holds: Mapping[str, bool | None], instruct: Mapping[str, Any]) -> str:
     rank, effect = instruct["controls"]["rank"], instruct["effect"]
     among = "no controls"
     if rank["p"] is not None:
-        among = f"{rank['n_at_least']} of {rank['n_controls']} controls do as well, p = {rank['p']:.3f}"
+        kind = instruct["controls"]["rank_kind"].replace("_", " ")
+        among = f"{rank['n_at_least']} of {rank['n_controls']} {kind}s do as well, p = {rank['p']:.3f}"
     words = (
         f"steering along the {direction}-preferring direction {_VERDICT[holds['instruct']]}: {effect['fixes']} of "
         f"{effect['n_failing']} failing solutions fixed, {effect['breaks']} of {effect['n_passing']} passing broken, "

@@ -19,7 +19,7 @@ from common.conditions import CONTROLS, TARGET, ZERO
 from common.statistics.detection_report import DIFFICULTY_GROUPS, difficulty_of
 from common.statistics.permutation import Direction
 from common.statistics.selection import BoolArray
-from common.statistics.steering import OUTCOMES, Flips, flips, primary_outcome, rank_among
+from common.statistics.steering import OUTCOMES, Flips, flips, primary_outcome, rank_among, share
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,10 @@ class SteeredArm:
     steered: BoolArray
     parses: BoolArray
     baseline_parses: BoolArray
+    defines_function: BoolArray
+    keeps_signature: BoolArray
     failure_modes: list[str]
+    stop_reasons: list[str]
     left_out: dict[str, int]
 
     def flips(self, inside: BoolArray | None = None) -> Flips:
@@ -68,41 +71,49 @@ def chosen(arms: Iterable[SteeredArm], kind: str, direction: Direction | None = 
 def direction_effects(arms: Sequence[SteeredArm], direction: Direction) -> dict[str, Any]:
     """Returns what steering along one direction did: on all problems, by difficulty, and beside its controls."""
     (target,) = chosen(arms, TARGET, direction)
-    effect = target.flips()
     return {
         "feature": {"layer": target.condition["layer"], "index": target.condition["feature_idx"]},
         "coefficient": target.condition["coefficient"],
         "primary_outcome": OUTCOMES[direction],
-        "effect": effect.as_dict(),
+        "effect": target.flips().as_dict(),
+        **survival(target),
         "left_out": target.left_out,
         "failure_modes": failure_modes(target),
+        "stop_reasons": dict(sorted(Counter(target.stop_reasons).items())),
         "by_difficulty": by_difficulty(target),
         "controls": control_effects(arms, target, direction),
     }
 
 
-def control_effects(arms: Sequence[SteeredArm], target: SteeredArm, direction: Direction) -> dict[str, Any]:
+def control_effects(
+    arms: Sequence[SteeredArm], target: SteeredArm, direction: Direction, steered_tasks: Iterable[int] | None = None
+) -> dict[str, Any]:
     """Returns every control's flips and the target's rank among them on the primary outcome.
 
-    All are compared on the problems that enter rates in every one of them.
+    All are compared on the problems that enter rates in every one of them. Each kind of control has a rank of its own;
+    the one that is reported (`rank`, of `rank_kind`) is the worse. With `steered_tasks` only these problems count as
+    steered, in the target and in every control.
     """
+    gated = None if steered_tasks is None else frozenset(steered_tasks)
     controls = [arm for kind in CONTROLS for arm in chosen(arms, kind, direction)]
-    shared = target.positions if controls else target.positions[:0]
+    shared = target.positions
     for arm in controls:
         shared = np.intersect1d(shared, arm.positions)
-    own = target.flips(target.on(shared))
+    own = _flips_on(target, shared, gated)
     outcome = primary_outcome(own, direction)
-    entries = {kind: [_control(arm, shared, direction) for arm in chosen(controls, kind)] for kind in CONTROLS}
+    compared = controls if len(shared) else []  # without a shared problem there is nothing to rank on
+    entries = {kind: [_control(arm, shared, gated, direction) for arm in chosen(compared, kind)] for kind in CONTROLS}
+    ranks = {kind: rank_among(outcome, [entry["outcome"] for entry in items]) for kind, items in entries.items()}
+    worse = max(CONTROLS, key=lambda kind: -1.0 if ranks[kind].p is None else ranks[kind].p or 0.0)
     return {
         "n_problems": len(shared),
         "all_problems": len(shared) == len(target.positions),
+        "n_left_out": sum(len(arm.positions) - int(arm.on(shared).sum()) for arm in controls),
         "target": own.as_dict(),
         "outcome": outcome,
-        "rank": rank_among(outcome, [entry["outcome"] for items in entries.values() for entry in items]).as_dict(),
-        **{
-            kind: {"rank": rank_among(outcome, [entry["outcome"] for entry in items]).as_dict(), "conditions": items}
-            for kind, items in entries.items()
-        },
+        "rank": ranks[worse].as_dict(),
+        "rank_kind": worse,
+        **{kind: {"rank": ranks[kind].as_dict(), "conditions": entries[kind]} for kind in CONTROLS},
     }
 
 
@@ -127,24 +138,57 @@ def noise_floor(arms: Sequence[SteeredArm]) -> dict[str, Any] | None:
     return found[0].flips().as_dict() if found else None
 
 
-def selective_effects(target: SteeredArm, steered_tasks: Iterable[int]) -> dict[str, Any]:
+def selective_effects(
+    arms: Sequence[SteeredArm], target: SteeredArm, direction: Direction, steered_tasks: Iterable[int]
+) -> dict[str, Any]:
     """Returns the flips where only `steered_tasks` are steered and every other problem keeps its baseline.
 
-    Rows are steered independently of each other, so this needs no generation of its own.
+    Rows are steered independently of each other, so this needs no generation of its own; the controls are steered on
+    the same problems only.
     """
-    wanted = np.isin(target.task_ids, np.array(sorted(steered_tasks), dtype=np.int64))
-    steered = np.where(wanted, target.steered, target.baseline)
-    effect = flips(target.baseline, steered, np.where(wanted, target.parses, target.baseline_parses))
-    return {"n_steered": int(wanted.sum()), "n": len(wanted), "effect": effect.as_dict()}
+    wanted = frozenset(steered_tasks)
+    steered = int(np.isin(target.task_ids, sorted(wanted)).sum())
+    nothing = {0: "the predictor fires on no problem", len(target.task_ids): "the predictor fires on every problem"}
+    return {
+        "n_steered": steered,
+        "n": len(target.task_ids),
+        "note": nothing.get(steered),
+        "effect": _flips_on(target, target.positions, wanted).as_dict(),
+        "controls": control_effects(arms, target, direction, wanted),
+    }
 
 
-def _control(arm: SteeredArm, shared: np.ndarray, direction: Direction) -> dict[str, Any]:
-    effect = arm.flips(arm.on(shared))
+def survival(arm: SteeredArm) -> dict[str, Any]:
+    """Returns the shares of solutions that still define the asked-for function, and with its signature."""
+    n = len(arm.baseline)
+    return {
+        "defines_function": share(int(arm.defines_function.sum()), n).as_dict(),
+        "keeps_signature": share(int(arm.keeps_signature.sum()), n).as_dict(),
+    }
+
+
+def _flips_on(arm: SteeredArm, positions: np.ndarray, steered_tasks: frozenset[int] | None) -> Flips:
+    """Returns the flips at `positions`; of them only `steered_tasks` count as steered, if given."""
+    inside = arm.on(positions)
+    if steered_tasks is None:
+        return arm.flips(inside)
+    wanted = np.isin(arm.task_ids, sorted(steered_tasks))
+    steered = np.where(wanted, arm.steered, arm.baseline)
+    parsing = np.where(wanted, arm.parses, arm.baseline_parses)
+    return flips(arm.baseline[inside], steered[inside], parsing[inside])
+
+
+def _control(
+    arm: SteeredArm, shared: np.ndarray, steered_tasks: frozenset[int] | None, direction: Direction
+) -> dict[str, Any]:
+    effect = _flips_on(arm, shared, steered_tasks)
     return {
         "condition": arm.condition["condition"],
         "feature_idx": arm.condition["feature_idx"],
         "draw": arm.condition["draw"],
         "outcome": primary_outcome(effect, direction),
+        "left_out": arm.left_out,
+        "stopped_at_limit": arm.stop_reasons.count("max_new_tokens"),
         "effect": effect.as_dict(),
     }
 
@@ -157,7 +201,7 @@ def _counted(modes: list[str]) -> dict[str, int]:
 _COLUMNS = (
     *("condition", "kind", "direction", "layer", "feature_idx", "draw", "coefficient", "position", "task_id"),
     *("cyclomatic_complexity", "baseline_passed", "baseline_parses", "test_passed", "parses"),
-    *("failure_mode", "left_out"),
+    *("defines_function", "keeps_signature", "failure_mode", "stop_reason", "left_out"),
 )
 
 
@@ -172,6 +216,9 @@ def _arm(rows: list[dict[str, Any]]) -> SteeredArm:
         steered=np.array([row["test_passed"] for row in used], dtype=bool),
         parses=np.array([row["parses"] for row in used], dtype=bool),
         baseline_parses=np.array([row["baseline_parses"] for row in used], dtype=bool),
+        defines_function=np.array([row["defines_function"] for row in used], dtype=bool),
+        keeps_signature=np.array([row["keeps_signature"] for row in used], dtype=bool),
         failure_modes=[row["failure_mode"] for row in used],
+        stop_reasons=[row["stop_reason"] for row in used],
         left_out=dict(Counter(row["left_out"] for row in rows if row["left_out"] is not None)),
     )

@@ -253,7 +253,7 @@ def _control_lanes(axes: Axes, direction: Direction, controls: Mapping[str, Any]
 def _rank(of: Mapping[str, Any]) -> str:
     outcome = f"{of['primary_outcome']}: {of['controls']['outcome']}"
     rank = of["controls"]["rank"]
-    return f"{outcome}; of all controls {_rank_of(rank)}" if rank["n_controls"] else outcome
+    return f"{outcome}; rank p = {rank['p']:.2g}, the worse of both kinds" if rank["n_controls"] else outcome
 
 
 def _rank_of(rank: Mapping[str, Any]) -> str:
@@ -298,5 +298,6 @@ def _control_size(controls: Mapping[str, Any]) -> str:
     rank = controls["rank"]
     if not rank["n_controls"]:
         return "no controls"
-    on = f"{rank['n_controls']} controls on n = {controls['n_problems']:,} problems"
+    n_controls = sum(len(controls[kind]["conditions"]) for kind in CONTROLS)
+    on = f"{n_controls} controls on n = {controls['n_problems']:,} problems"
     return f"{on} (smallest reachable p {rank['smallest_p']:.2g})"

@@ -15,7 +15,14 @@ from common.runs.discovery import PhaseOutput
 from common.runs.files import write_parquet
 from common.runs.metadata import OutputFile, read_record
 from common.runs.publishing import ActivationName, ActivationReader, write_activations
-from common.runs.tables import GENERATION_SCHEMA, VECTOR_PREFIX, dataset_table, timing_table, vector_column
+from common.runs.tables import (
+    EVALUATION_SCHEMA,
+    GENERATION_SCHEMA,
+    VECTOR_PREFIX,
+    dataset_table,
+    timing_table,
+    vector_column,
+)
 from common_simplified.generation_work import Arm
 
 
@@ -44,6 +51,10 @@ class ArmFiles(Protocol):
 
     def read(self, arm: Arm, layers: Sequence[int], d_model: int) -> pa.Table:
         """Reads an arm's generated rows back, as they were before publishing."""
+        ...
+
+    def read_labels(self, arm: Arm) -> pa.Table:
+        """Reads an arm's tested rows back, as they were before publishing."""
         ...
 
 
@@ -83,21 +94,25 @@ class GenerationFiles:
 
     def read(self, arm: Arm, layers: Sequence[int], d_model: int) -> pa.Table:
         """Reads an arm's generated rows back, with the vectors of `layers`, as they were before publishing."""
-        record = read_record(self.paths)
-        assert record is not None, f"{self.paths.metadata} has gone"
-        output = PhaseOutput(record["phase"], self.paths, record)
-        dataset = output.table(record["datasets"][arm.name])
-        timings = _rows_of(output.table(self.paths.timings.name), arm)
-        columns = {
-            field.name: (dataset if field.name in dataset.column_names else timings).column(field.name)
-            for field in GENERATION_SCHEMA
-        }
-        table = pa.table(columns, schema=GENERATION_SCHEMA)
+        output, dataset, timings = self._published(arm)
+        table = _joined(dataset, timings, GENERATION_SCHEMA)
         if layers:
             reader = ActivationReader(output)
             for layer in layers:
                 table = table.append_column(f"{VECTOR_PREFIX}{layer}", self._vectors(reader, dataset, layer, d_model))
         return table
+
+    def read_labels(self, arm: Arm) -> pa.Table:
+        """Reads an arm's tested rows back, as they were before publishing."""
+        _, dataset, timings = self._published(arm)
+        return _joined(dataset, timings, EVALUATION_SCHEMA)
+
+    def _published(self, arm: Arm) -> tuple[PhaseOutput, pa.Table, pa.Table]:
+        record = read_record(self.paths)
+        assert record is not None, f"{self.paths.metadata} has gone"
+        output = PhaseOutput(record["phase"], self.paths, record)
+        timings = _rows_of(output.table(self.paths.timings.name), arm)
+        return output, output.table(record["datasets"][arm.name]), timings
 
     def _vectors(self, reader: ActivationReader, dataset: pa.Table, layer: int, d_model: int) -> pa.Array:
         matrix = np.full((dataset.num_rows, d_model), np.nan, dtype=np.float32)
@@ -106,6 +121,14 @@ class GenerationFiles:
                 name = self.activation_name({**row, "passed": row["test_passed"]}, layer)
                 matrix[index] = reader.matrix([name], d_model)[0]
         return vector_column(matrix)
+
+
+def _joined(dataset: pa.Table, timings: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Returns the columns of a stage from the published table that has each."""
+    columns = {
+        field.name: (dataset if field.name in dataset.column_names else timings).column(field.name) for field in schema
+    }
+    return pa.table(columns, schema=schema)
 
 
 def _rows_of(timings: pa.Table, arm: Arm) -> pa.Table:

@@ -64,6 +64,10 @@ class GenerationRunner(PhaseRunner):
     def arms(self) -> list[Arm]:
         """Returns the ways in which every problem is generated; the first one captures."""
 
+    def arm_settings(self) -> dict[str, Any]:
+        """Returns the settings that decide which arms there are, so that a refusal can name them."""
+        return {}
+
     @abstractmethod
     def dataset_name(self, arm: Arm) -> str:
         """Returns the name of an arm's data set."""
@@ -128,7 +132,8 @@ class GenerationRunner(PhaseRunner):
         with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
             if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
                 self.set_aside()
-            if not self.state.settle(self.span, self._published_rows, republish=self.is_outdated()):
+            published = (self._published_rows, self.files.read_labels)
+            if not self.state.settle(self.span, *published, republish=self.is_outdated()):
                 _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
                 return
             self.work(stop)
@@ -170,6 +175,7 @@ class GenerationRunner(PhaseRunner):
             len(self.problems),
             self.config.batch_size,
             self.extra_gaps,
+            self.arm_settings(),
         )
 
     @cached_property
@@ -236,7 +242,7 @@ class GenerationRunner(PhaseRunner):
 
     def work(self, stop: StopRequest) -> None:
         """Generates and labels what is missing of every arm; raises `Interrupted` where it was stopped before."""
-        self.note_unfinished(len(self.problems), self.state.done(), self.span)
+        self._note()
         try:
             with evaluation_pool(self.config) as pool:
                 for name, arms in self.progress_groups():
@@ -247,7 +253,15 @@ class GenerationRunner(PhaseRunner):
         except Interrupted:
             stop.signal = stop.signal or 0
         if stop.requested and self.state.is_left(self.span):
-            raise self.stopped(len(self.problems), self.state.done(), self.span, "problems")
+            self._note()
+            raise self.stopped(*self.so_far())
+
+    def so_far(self) -> tuple[int, int, str]:
+        """Returns how much is done, of how much, in which unit."""
+        return self.state.done(), len(self.problems), "problems"
+
+    def _note(self) -> None:
+        self.note_unfinished(len(self.problems), self.state.done(), self.span, len(self.arms()))
 
     def _work_group(self, name: str, arms: list[Arm], pool: EvaluationPool, stop: StopRequest) -> None:
         cells = {arm.name: self._missing(arm) for arm in arms}
@@ -262,22 +276,30 @@ class GenerationRunner(PhaseRunner):
             Progress(name, total, total - left, unit) as progress,
             self.timed("generation and evaluation"),
         ):
+            working: list[ArmWorker] = []
             for arm in todo:
                 if not stop.requested:
-                    self._worker(arm, engine, pool).run(self.span, stop, progress)
+                    working.append(self._worker(arm, engine, pool))
+                    working[-1].run(self.span, stop, progress)
+                    working = [worker for worker in working if worker.store_labels(progress, wait=False)]
+            for worker in working:
+                worker.store_labels(progress, wait=True)
         _log.info("%s", progress.line())
 
     def _missing(self, arm: Arm) -> list[Span]:
         return missing_cells(self.span, self.state.stores(arm).generation.spans(), self.config.batch_size)
 
     def _worker(self, arm: Arm, engine: GenerationEngine | None, pool: EvaluationPool) -> ArmWorker:
-        snapshots = None
-        if arm == self.arms()[0]:
-            snapshots = Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
         return ArmWorker(
             *(self.config, self.problems, arm, self.state.stores(arm), self.points_of(arm), engine, pool),
-            *(self.request_of, snapshots),
+            *(self.request_of, self.snapshots_of(arm)),
         )
+
+    def snapshots_of(self, arm: Arm) -> Snapshots | None:
+        """Returns the readable copies that are kept of an arm so far (of the first one only)."""
+        if arm != self.arms()[0]:
+            return None
+        return Snapshots(self.paths, self.config.snapshot_every, self.config.snapshots_kept)
 
     def publish_files(self) -> None:
         """Publishes everything that the directory holds, with its record."""
@@ -287,7 +309,7 @@ class GenerationRunner(PhaseRunner):
         with self.timed("publishing"):
             written = self.files.write(self.arms(), tables)
             outputs, details = self.extra_files(written)
-        exclusions = write_exclusions(self.paths, [item.generated for item in tables.values()], len(self.problems))
+        exclusions = write_exclusions(self.paths, self.excluded_rows(tables), len(self.problems))
         spans = self.state.finished_spans()
         excluded = len(excluded_tasks(tables))
         extent = Extent(len(self.problems), covered(spans), excluded, tuple(spans), self.inputs_complete)
@@ -298,6 +320,12 @@ class GenerationRunner(PhaseRunner):
             remove_segments(self.paths)
         self.paths.partial.unlink(missing_ok=True)
         self.report(extent, tables)
+
+    def excluded_rows(self, tables: dict[str, ArmTables]) -> list[dict[str, Any]]:
+        """Returns what was given up: problem, temperature, sample, reason and number of tries."""
+        names = ["task_id", "temperature", "sample", "excluded_reason", "tries"]
+        rows = [row for item in tables.values() for row in item.generated.select(names).to_pylist()]
+        return [row for row in rows if row["excluded_reason"] is not None]
 
     def report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
         """Logs what came out; raises `PipelineError` where too many problems were given up."""
@@ -312,6 +340,7 @@ class GenerationRunner(PhaseRunner):
             "split": self.split,
             "datasets": {arm.name: self.dataset_name(arm) for arm in self.arms()},
             "batch_size": self.config.batch_size,
+            "arm_settings": dict(self.arm_settings()),
             "fingerprints": {"generation": dict(self.state.generation), "evaluation": self.state.evaluation},
             "results": {name: arm_summary(item) for name, item in tables.items()},
         }

@@ -37,21 +37,31 @@ class GenerationState:
     n_problems: int
     batch_size: int
     extra_gaps: Callable[[], list[Span]]
+    arm_settings: Mapping[str, Any]
 
     def stores(self, arm: Arm) -> Stores:
         """Returns both stages of an arm."""
         stage = self.paths.stage
         return Stores(StageStore(stage("generation", arm.name)), StageStore(stage("evaluation", arm.name)))
 
-    def settle(self, span: Span, published_rows: Callable[[Arm], pa.Table], *, republish: bool) -> bool:
+    def settle(
+        self,
+        span: Span,
+        published_rows: Callable[[Arm], pa.Table],
+        published_labels: Callable[[Arm], pa.Table],
+        *,
+        republish: bool,
+    ) -> bool:
         """Brings what stands in line with what is asked for; returns whether anything is to be done for `span`.
 
-        `published_rows` reads an arm's generated rows back from published files; with `republish` a published output is
-        written again without generating (what it was made for has changed). Raises `UsageError`, naming each
-        differing field, where what stands was generated under other settings.
+        `published_rows` and `published_labels` read an arm's generated and tested rows back from published files; with
+        `republish` a published output is written again without generating or testing (what it was made for has
+        changed). Raises `UsageError`, naming each differing field, where what stands was generated under other
+        settings.
         """
         record = read_record(self.paths)
         if record is not None:
+            refuse_difference(self.paths.root, record["arm_settings"], self.arm_settings)
             made, asked = sorted(record["fingerprints"]["generation"]), sorted(arm.name for arm in self.arms)
             refuse_difference(self.paths.root, {"arms": ", ".join(made)}, {"arms": ", ".join(asked)})
         if record is not None and record["complete"]:
@@ -60,11 +70,16 @@ class GenerationState:
             if not labels_differ and not republish and not self.paths.segments.exists():
                 return False
             for arm in self.arms:
-                if covered(self.stores(arm).generation.spans()) < self.n_problems:
-                    self._reopen(arm, published_rows(arm))
+                self._open(arm)  # what stands in segments may have been made under other limits, and is cleared then
+                stores = self.stores(arm)
+                if covered(stores.generation.spans()) < self.n_problems:
+                    self._reopen(stores.generation, self.generation[arm.name], published_rows(arm))
+                if not labels_differ and covered(stores.evaluation.spans()) < self.n_problems:
+                    self._reopen(stores.evaluation, self.evaluation, published_labels(arm))
         for arm in self.arms:
             self._open(arm)
-        return record is None or republish or not self._is_published(record, span)
+        reopened = record is not None and record["complete"]
+        return record is None or republish or reopened or not self._is_published(record, span)
 
     def done_spans(self) -> list[Span]:
         """Returns the positions that every arm has generated and tested, as spans."""
@@ -114,10 +129,9 @@ class GenerationState:
         same = not fingerprint_differences(record["fingerprints"]["evaluation"], self.evaluation)
         return same and not missing_spans(span, slices) and covered(self.finished_spans()) == record["done"]
 
-    def _reopen(self, arm: Arm, rows: pa.Table) -> None:
-        """Turns published rows back into generated segments, so that their labels can be made again."""
-        store = self.stores(arm).generation
-        store.open(self.generation[arm.name])
+    def _reopen(self, store: StageStore, fingerprint: Fingerprint, rows: pa.Table) -> None:
+        """Turns published rows of a stage back into its segments."""
+        store.open(fingerprint)
         positions = rows["position"].to_numpy()
         for cell in missing_cells(Span(0, self.n_problems - 1), store.spans(), self.batch_size):
             inside = (positions >= cell.start) & (positions <= cell.end)

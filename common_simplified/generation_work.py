@@ -106,7 +106,10 @@ class ArmWorker:
         self._pending: deque[labelling.Pending] = deque()
 
     def run(self, span: Span, stop: StopRequest, progress: Progress) -> None:
-        """Works until the span is done or a stop is requested; what is finished is stored either way."""
+        """Generates until the span is done or a stop is requested, storing labels as they come.
+
+        The caller waits for the rest (`store_labels`).
+        """
         for done in self.stores.unlabelled(span):
             rows = self.stores.generation.read(done).to_pylist()
             self._pending.append(labelling.submit(self.pool, self.problems, done, rows))
@@ -117,8 +120,18 @@ class ArmWorker:
             self._pending.append(labelling.submit(self.pool, self.problems, cell, rows))
             progress.advance(self.arm.units(cell))
             self._memory.check()
-            self._store_labels(progress, wait=False)
-        self._store_labels(progress, wait=True)
+            self.store_labels(progress, wait=False)
+
+    def store_labels(self, progress: Progress, *, wait: bool) -> bool:
+        """Stores the labels of tested batches, of all if `wait`; returns whether any are still being tested."""
+        while self._pending and (wait or self._pending[0].done):
+            pending = self._pending.popleft()
+            table = labelling.collect(pending)
+            self.stores.evaluation.write(pending.span, table)
+            labels = [label for label in table["test_passed"].to_pylist() if label is not None]
+            progress.judge(sum(labels), len(labels))
+            self._snapshot()
+        return bool(self._pending)
 
     def _generate(self, cell: Span) -> list[dict[str, Any]]:
         keys = [
@@ -135,6 +148,8 @@ class ArmWorker:
 
     def _generate_rows(self, keys: Sequence[Mapping[str, Any]]) -> CellResult:
         """Generates a cell's rows; steered ones in batches of `batch_size` rows, those of a condition together."""
+        if not keys:
+            return CellResult([], {})  # no position of the cell has rows in this arm
         assert self.engine is not None, "positions are left to generate, but there is no engine"
         requests = [self.request_of(self.arm, key["position"], key["sample"]) for key in keys]
         settings = {"temperature": self.arm.temperature, "max_retries": self.config.max_retries}
@@ -148,15 +163,6 @@ class ArmWorker:
             for row, result in zip(chunk, made, strict=True):
                 rows[row] = result
         return CellResult(rows, {})
-
-    def _store_labels(self, progress: Progress, *, wait: bool) -> None:
-        while self._pending and (wait or self._pending[0].done):
-            pending = self._pending.popleft()
-            table = labelling.collect(pending)
-            self.stores.evaluation.write(pending.span, table)
-            labels = [label for label in table["test_passed"].to_pylist() if label is not None]
-            progress.judge(sum(labels), len(labels))
-            self._snapshot()
 
     def _snapshot(self) -> None:
         records = sum(len(span) for span in self.stores.evaluation.spans()) * self.arm.samples

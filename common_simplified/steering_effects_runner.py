@@ -7,6 +7,7 @@ stratified by complexity and label. The target's rank among them on the outcome 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -21,8 +22,8 @@ from common.plotting import save
 from common.runs.artifacts import (
     ACTIVATION_INDEX,
     FEATURE_SCORES,
-    SELECTED_COEFFICIENTS,
     STEERING_ANALYSIS,
+    STEERING_DIRECTIONS,
     STEERING_EXAMPLES,
     STEERING_RESULTS,
     steering_summary,
@@ -31,20 +32,29 @@ from common.runs.detection_output import SelectedProblems
 from common.runs.discovery import PhaseOutput, run_command
 from common.runs.features import Feature
 from common.runs.files import read_json, verified_bytes, write_json
-from common.runs.metadata import OutputFile, output_file
+from common.runs.metadata import Extent, OutputFile, output_file
+from common.runs.slices import covered
 from common.statistics.detection_report import difficulty_of
 from common.statistics.permutation import DIRECTIONS, Direction
 from common.statistics.stratified import stratified_subset
 from common.steering_effects import SteeredArm, arms_of, chosen, direction_effects, noise_floor, selective_effects
 from common.steering_examples import Flip, pick, write_examples
 from common.steering_plots import controls_figure, difficulty_figure, effects_figure
-from common_simplified.generation_files import WrittenFiles
+from common_simplified.generation_files import ArmTables, WrittenFiles
 from common_simplified.generation_work import Arm
 from common_simplified.steering_runner import SteeringRunner
 from common_simplified.steering_vectors import ControlFeature, firing_rates, matched_control_features
 
 CONTROL_PURPOSE = "controls"
-EXAMPLES: dict[Flip, str] = {"fix": "fixed", "break": "broken", "none": "kept"}
+SAME_SAES = ("saes", "points")
+FAR_IN_RATE = 0.1
+# What each file of examples shows: which flip, and whether the baseline passed.
+EXAMPLES: dict[str, tuple[Flip, bool]] = {
+    "fixed": ("fix", False),
+    "broken": ("break", True),
+    "preserved": ("none", True),
+    "unfixed": ("none", False),
+}
 _log = get_logger(__name__)
 
 
@@ -61,14 +71,15 @@ class SteeringEffectsRunner(SteeringRunner):
 
     def use_selection(self, selected: PhaseOutput, baseline: PhaseOutput) -> None:
         """Takes features and coefficients that phase 4.5 chose; `--feature` overrules the feature alone."""
-        path = selected.use(SELECTED_COEFFICIENTS)
-        verified_bytes(path, selected.entry(SELECTED_COEFFICIENTS)["sha256"])
-        self.selected: dict[str, Any] = read_json(path)
+        path = selected.use(STEERING_DIRECTIONS)
+        verified_bytes(path, selected.entry(STEERING_DIRECTIONS)["sha256"])
+        chosen: dict[str, Any] = read_json(path)
+        self.selection = selected
         self.limit = int(selected.record["max_new_tokens"])
         given = dict(self.options.features)
         self.features, self.coefficients = {}, {}
         for direction in DIRECTIONS:
-            entry = self.selected[direction]
+            entry = chosen[direction]
             known = Feature(entry["layer"], entry["feature_idx"])
             self.features[direction] = given.get(direction, known)
             self.coefficients[direction] = float(entry["coefficient"])
@@ -82,8 +93,28 @@ class SteeringEffectsRunner(SteeringRunner):
 
     def use_rates(self, ranked: PhaseOutput) -> None:
         """Reads how often every feature fires on the sae split, for matching controls."""
+        self.ranking = ranked
         self._scores = ranked.table(FEATURE_SCORES)
         self._classes = (int(ranked.record["n_correct"]), int(ranked.record["n_incorrect"]))
+
+    def prepare(self) -> None:
+        """Finds every input, and checks that those of other phases belong to this model, these SAEs and this site."""
+        super().prepare()
+        for output in (self.selection, self.ranking):
+            self.refuse_other(output, SAME_SAES)
+        for direction, items in self.controls.items():
+            self._say_how_near(direction, items)
+
+    def arm_settings(self) -> dict[str, Any]:
+        """Returns what decides which controls there are, and what is steered with."""
+        return {
+            "phase4_8_controls": self.config.phase4_8_controls,
+            "phase4_8_control_problems": self.config.phase4_8_control_problems,
+            "directions": {
+                name: f"{self.features[name].layer}:{self.features[name].index} × {self.coefficients[name]:g}"
+                for name in DIRECTIONS
+            },
+        }
 
     @cached_property
     def controls(self) -> dict[Direction, list[ControlFeature]]:
@@ -91,7 +122,8 @@ class SteeringEffectsRunner(SteeringRunner):
         found = {}
         for direction, feature in self.features.items():
             rates = firing_rates(self._scores, feature.layer, *self._classes)
-            found[direction] = matched_control_features(self.profile, feature, rates, self.config.phase4_8_controls)
+            wanted, targets = self.config.phase4_8_controls, self.features.values()
+            found[direction] = matched_control_features(self.profile, feature, targets, rates, wanted)
         return found
 
     @cached_property
@@ -129,8 +161,12 @@ class SteeringEffectsRunner(SteeringRunner):
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Writes analysis, summary, examples and plots."""
         results = written.datasets[STEERING_RESULTS]
+        self._headline: dict[str, Any] = {}
+        if results.num_rows == 0:
+            return [], {"steering": None, "steering_reason": "no problem of the positions done has a labelled baseline"}
         analysis = self.analysis(results)
         headline = self.headline(analysis)
+        self._headline = {direction: headline[direction] for direction in DIRECTIONS}
         name = steering_summary(self.phase)
         outputs = [
             OutputFile(STEERING_ANALYSIS, write_json(self.paths.root / STEERING_ANALYSIS, analysis)),
@@ -149,7 +185,9 @@ class SteeringEffectsRunner(SteeringRunner):
             "model": {"name": self.setup.model.name, "role": self.role},
             "split": self.split,
             "n_problems": len(self.problems),
-            "baseline_excluded": sum(row.passed is None for row in self.baseline),
+            "complete": covered(self.state.finished_spans()) == len(self.problems),
+            "not_steered": dict(Counter(why for row in self.baseline if (why := row.left_out(self.limit)) is not None)),
+            "prompt_format": self.baseline_output.record["prompt_format"],
             "max_new_tokens": self.limit,
             "steer_bos": self.config.steer_bos,
             "controls_per_kind": self.config.phase4_8_controls,
@@ -174,16 +212,39 @@ class SteeringEffectsRunner(SteeringRunner):
                     "outcome_on_control_problems": entry["controls"]["outcome"],
                     "n_control_problems": entry["controls"]["n_problems"],
                     "rank_among_controls": entry["controls"]["rank"],
+                    "rank_kind": entry["controls"]["rank_kind"],
                 }
                 for direction, entry in analysis["directions"].items()
             },
         }
 
+    def report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
+        """Logs what steering did in either direction, net change first."""
+        for direction, entry in self._headline.items():
+            p, rank = entry["mcnemar_p"], entry["rank_among_controls"]
+            among = "no controls"
+            if rank["p"] is not None:
+                kind = entry["rank_kind"].replace("_", " ")
+                among = f"rank p {rank['p']:.3f} among {rank['n_controls']} {kind}s"
+            _log.info(
+                "phase %s: %s direction × %g: net %+d (%d fixes, %d breaks of %d), McNemar p %s; %s",
+                *(
+                    self.phase,
+                    direction,
+                    entry["coefficient"],
+                    entry["net"],
+                    entry["fixes"],
+                    entry["breaks"],
+                    entry["n"],
+                ),
+                *("not defined" if p is None else f"{p:.2g}", among),
+            )
+        super().report(extent, tables)
+
     def _direction(
         self, arms: Sequence[SteeredArm], direction: Direction, selected: SelectedProblems | None
     ) -> dict[str, Any]:
         feature = self.features[direction]
-        norm = self.residual_norms[feature.layer]
         found = direction_effects(arms, direction)
         (own,) = chosen(arms, "target", direction)
         matched = {control.index: control for control in self.controls[direction]}
@@ -193,11 +254,13 @@ class SteeringEffectsRunner(SteeringRunner):
         rates = firing_rates(self._scores, feature.layer, *self._classes)
         return {
             **found,
-            "coefficient_chosen": self.selected[direction]["chosen"],
-            "residual_norm": norm,
-            "in_residual_norms": found["coefficient"] / norm,
+            "coefficient_chosen": self.selection.record["choices"][direction]["how"],
+            "residual_norm": self.residual_norms[feature.layer],
+            "decoder_norm": self.vectors.norm(direction),
+            "in_residual_norms": found["coefficient"] * self.norm_ratio(direction),
             "firing_rate": float(rates[feature.index]),
-            "selective": None if selected is None else _selective(own, selected),
+            "control_firing_rates": _spread([control.firing_rate for control in self.controls[direction]]),
+            "selective": None if selected is None else _selective(arms, own, direction, selected),
         }
 
     def _write_examples(self, results: pa.Table) -> list[OutputFile]:
@@ -206,10 +269,11 @@ class SteeringEffectsRunner(SteeringRunner):
         for direction in DIRECTIONS:
             name = target(direction, self.features[direction], self.coefficients[direction]).name
             own = [self.example(row) for row in rows if row["condition"] == name and row["left_out"] is None]
-            for flip, word in EXAMPLES.items():
-                shown = pick(own, flip, self.config.phase4_8_examples)
+            for word, (flip, passed) in EXAMPLES.items():
+                such = [row for row in pick(own, flip, len(own)) if row["baseline_passed"] == passed]
+                shown = such[: self.config.phase4_8_examples]
                 title = f"{word} along the {direction}-preferring direction ({name})"
-                note = f"{len(shown)} of {len(pick(own, flip, len(own)))} such problems"
+                note = f"{len(shown)} of {len(such)} such problems"
                 for path in write_examples(directory, f"{direction}_{word}", title, note, shown):
                     outputs.append(output_file(self.paths, str(path.relative_to(self.paths.root))))
         return outputs
@@ -224,6 +288,21 @@ class SteeringEffectsRunner(SteeringRunner):
         paths = [path for name, made in figures.items() for path in save(made, self.paths.root / name)]
         return [output_file(self.paths, path.name) for path in paths]
 
+    def _say_how_near(self, direction: Direction, items: Sequence[ControlFeature]) -> None:
+        """Warns where the layer holds too few features that fire about as often as the target."""
+        feature = self.features[direction]
+        rate = float(firing_rates(self._scores, feature.layer, *self._classes)[feature.index])
+        far = [item for item in items if abs(item.firing_rate - rate) > FAR_IN_RATE]
+        if far:
+            rates = _spread([item.firing_rate for item in items])
+            assert rates is not None
+            _log.warning(
+                "phase %s: %s direction: its feature fires on %.0f %% of problems, the %d nearest of layer %d on %.0f "
+                "to %.0f %% (median %.0f %%)",
+                *(self.phase, direction, 100 * rate, len(items), feature.layer),
+                *(100 * rates["minimum"], 100 * rates["maximum"], 100 * rates["median"]),
+            )
+
     def refuse_other_role(self, output: PhaseOutput) -> None:
         """Refuses a baseline made with the model of the other role."""
         role = output.record["model"]["role"]
@@ -234,7 +313,9 @@ class SteeringEffectsRunner(SteeringRunner):
             )
 
 
-def _selective(target: SteeredArm, selected: SelectedProblems) -> dict[str, Any]:
+def _selective(
+    arms: Sequence[SteeredArm], target: SteeredArm, direction: Direction, selected: SelectedProblems
+) -> dict[str, Any]:
     """Returns what steering only where a predictor fires did; without a threshold, why there is nothing."""
     where = {
         "steered_where": f"the {selected.predictor}-preferring predictor reaches its threshold",
@@ -243,7 +324,15 @@ def _selective(target: SteeredArm, selected: SelectedProblems) -> dict[str, Any]
         "n_scored": selected.n_scored,
         "reason": selected.reason,
     }
-    return where if selected.task_ids is None else {**where, **selective_effects(target, selected.task_ids)}
+    if selected.task_ids is None:
+        return where
+    return {**where, **selective_effects(arms, target, direction, selected.task_ids)}
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    return {"median": float(np.median(values)), "minimum": min(values), "maximum": max(values)}
 
 
 def _brief(effect: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
-from common.code_survival import failure_mode, parses
+from common.code_survival import defines, failure_mode, keeps_signature, parses
 from common.conditions import Condition
 from common.problems import Problem
 from common.runs.artifacts import PhasePaths
 from common.runs.discovery import PhaseOutput
 from common.runs.files import write_parquet
 from common.runs.metadata import OutputFile, read_record
-from common.runs.tables import STEERED_SCHEMA, same_rows
+from common.runs.tables import EVALUATION_SCHEMA, STEERED_SCHEMA, same_rows
 from common_simplified.generation_files import ArmTables, WrittenFiles
 from common_simplified.generation_work import Arm
 from common_simplified.steering_baseline import BaselineRow
@@ -43,6 +44,8 @@ RESULTS_SCHEMA = pa.schema(
         ("outcome", pa.string()),
         ("failure_mode", pa.string()),
         ("parses", pa.bool_()),
+        ("defines_function", pa.bool_()),
+        ("keeps_signature", pa.bool_()),
         ("sandbox_rung", pa.int32()),
         ("opaque", pa.bool_()),
         ("error_message", pa.string()),
@@ -99,19 +102,36 @@ class SteeringFiles:
 
     def read(self, arm: Arm, layers: Sequence[int], d_model: int) -> pa.Table:  # noqa: ARG002
         """Reads an arm's generated rows back, as they were before publishing."""
+        return pa.Table.from_pylist(self._rows_of(arm), schema=STEERED_SCHEMA)
+
+    def read_labels(self, arm: Arm) -> pa.Table:
+        """Reads an arm's tested rows back, as they were before publishing."""
+        return pa.Table.from_pylist(self._rows_of(arm), schema=EVALUATION_SCHEMA)
+
+    def _rows_of(self, arm: Arm) -> list[dict[str, Any]]:
+        rows = [
+            {**row, "sample": sample, "temperature": 0.0}
+            for sample, condition in enumerate(arm.conditions)
+            for row in self._published.get(condition.name, [])
+        ]
+        return sorted(rows, key=lambda row: (row["position"], row["sample"]))
+
+    @cached_property
+    def _published(self) -> dict[str, list[dict[str, Any]]]:
+        """The published rows with their timings, by condition; read once."""
         record = read_record(self.paths)
         assert record is not None, f"{self.paths.metadata} has gone"
         output = PhaseOutput(record["phase"], self.paths, record)
-        sample_of = {condition.name: place for place, condition in enumerate(arm.conditions)}
-        rows = [row for row in output.table(self.results_name).to_pylist() if row["condition"] in sample_of]
-        timings = {
-            (row["condition"], row["position"]): row for row in output.table(self.paths.timings.name).to_pylist()
-        }
-        merged = [
-            {**timings[row["condition"], row["position"]], **row, "sample": sample_of[row["condition"]]} for row in rows
-        ]
-        merged.sort(key=lambda row: (row["position"], row["sample"]))
-        return pa.Table.from_pylist([{**row, "temperature": 0.0} for row in merged], schema=STEERED_SCHEMA)
+        results, timings = (output.table(name).to_pylist() for name in (self.results_name, self.paths.timings.name))
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row, time in zip(results, timings, strict=True):
+            assert (row["condition"], row["position"]) == (time["condition"], time["position"]), row["condition"]
+            found.setdefault(row["condition"], []).append({**time, **row})
+        return found
+
+    @cached_property
+    def _baseline_parses(self) -> list[bool | None]:
+        return [None if row.code is None else parses(row.code) for row in self.baseline]
 
     def _row(self, condition: Condition, made: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
         problem, baseline = self.problems[made["position"]], self.baseline[made["position"]]
@@ -125,9 +145,11 @@ class SteeringFiles:
             "cyclomatic_complexity": problem.cyclomatic_complexity,
             "baseline_passed": baseline.passed,
             "baseline_code": baseline.code,
-            "baseline_parses": None if baseline.code is None else parses(baseline.code),
+            "baseline_parses": self._baseline_parses[made["position"]],
             "left_out": "generation failed" if made["excluded_reason"] else baseline.left_out(self.limit),
             "parses": parses(code) if judged else None,
+            "defines_function": defines(code, problem.entry_point) if judged else None,
+            "keeps_signature": keeps_signature(code, problem.entry_point, problem.code) if judged else None,
             "failure_mode": failure_mode(outcome, code, problem.entry_point, problem.code) if judged else None,
         }
 

@@ -8,6 +8,7 @@ batch of rows; one engine, with one permanent hook a site, serves them all.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,21 +16,22 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from common.conditions import RANDOM_DIRECTION, Condition
-from common.errors import UsageError
+from common.errors import PipelineError, UsageError
 from common.logging import get_logger
 from common.model_facts import ModelFacts
 from common.runs.artifacts import temperature_name
 from common.runs.best_features import BestFeatures
-from common.runs.compatibility import refuse_other_model
+from common.runs.compatibility import COMPARED, refuse_other_model
 from common.runs.discovery import PhaseOutput, run_command
 from common.runs.features import Feature
 from common.runs.files import canonical_json
 from common.runs.interruption import StopRequest
 from common.runs.metadata import Extent, read_record
+from common.runs.publishing import Snapshots
+from common.runs.slices import Span
 from common.statistics.permutation import Direction
 from common_simplified.generation import GenerationEngine, Request
 from common_simplified.generation_files import ArmFiles, ArmTables
-from common_simplified.generation_report import refuse_exclusions
 from common_simplified.generation_runner import GenerationRunner
 from common_simplified.generation_work import Arm, finished_by_solution, labelled_tables
 from common_simplified.sites import HookPoint
@@ -55,13 +57,16 @@ class SteeringRunner(GenerationRunner):
     def prepare(self) -> None:
         """Finds the split, the baseline and the model, and checks that they belong together."""
         super().prepare()
-        cure = f"{self._baseline_command()} --fresh"
-        refuse_other_model(self.phase, self.baseline_output, self.setup.as_record(), cure)
+        self.refuse_other(self.baseline_output)
         theirs, ours = self.baseline_output.record["model"]["dtype"], self.setup.dtype_name
         if ours != theirs:
             _log.warning(
                 "phase %s: the baseline was generated in %s, steering computes in %s", self.phase, theirs, ours
             )
+
+    def refuse_other(self, output: PhaseOutput, compared: Sequence[str] = COMPARED) -> None:
+        """Refuses an input made with another model, for other SAEs or at another site than this phase uses."""
+        refuse_other_model(self.phase, output, self.setup.as_record(), run_command(self.config, output.phase), compared)
 
     def use_baseline(self, output: PhaseOutput, dataset: str) -> None:
         """Reads the stored solutions that steering is compared with."""
@@ -110,6 +115,20 @@ class SteeringRunner(GenerationRunner):
         """Returns the layers that are steered; nothing is captured."""
         return sorted({feature.layer for feature in self.features.values()})
 
+    def snapshots_of(self, arm: Arm) -> Snapshots | None:  # noqa: ARG002
+        """Returns nothing: a copy of every condition so far would cost more than it shows."""
+        return None
+
+    def describe(self) -> None:
+        """Says what a run would do."""
+        rows = sum(arm.units(self.span) for arm in self.arms())
+        _log.info(
+            "phase %s would generate %d solutions of %d problems (positions %d to %d of %s) under %d conditions with "
+            "%s, and write to %s",
+            *(self.phase, rows, len(self.span), *self.span, self.split),
+            *(sum(len(arm.conditions) for arm in self.arms()), self.setup.model.name, self.paths.root),
+        )
+
     def points_of(self, arm: Arm) -> dict[int, HookPoint]:  # noqa: ARG002
         """Returns nothing: steered generation captures nothing."""
         return {}
@@ -149,6 +168,10 @@ class SteeringRunner(GenerationRunner):
             for layer in sorted(layers)
         }
 
+    def norm_ratio(self, direction: Direction) -> float:
+        """Returns the norm of a direction's decoder row in units of the residual stream's mean norm at its layer."""
+        return self.vectors.norm(direction) / self.residual_norms[self.features[direction].layer]
+
     @cached_property
     def files(self) -> ArmFiles:
         """What is published, and how it is read back."""
@@ -180,6 +203,13 @@ class SteeringRunner(GenerationRunner):
     def progress_groups(self) -> list[tuple[str, list[Arm]]]:
         """Returns one bar for all conditions."""
         return [(f"phase {self.phase}", self.arms())]
+
+    def so_far(self) -> tuple[int, int, str]:
+        """Returns how many steered solutions are done: conditions follow each other, so problems say little."""
+        whole = Span(0, len(self.problems) - 1)
+        stores = {arm.name: self.state.stores(arm).evaluation.spans() for arm in self.arms()}
+        done = sum(arm.units(span) for arm in self.arms() for span in stores[arm.name])
+        return done, sum(arm.units(whole) for arm in self.arms()), "steered solutions"
 
     def generation_fingerprint(self, arm: Arm) -> dict[str, Any]:
         """Returns what changes steered text."""
@@ -213,18 +243,30 @@ class SteeringRunner(GenerationRunner):
             "steer_bos": self.config.steer_bos,
             "steering_features": {name: list(feature) for name, feature in self.features.items()},
             "n_conditions": sum(len(arm.conditions) for arm in self.arms()),
+            "stop_reasons": _counts(tables, "stop_reason"),
             "n_rows": sum(item.generated.num_rows for item in tables.values()),
             "residual_norms": {str(layer): norm for layer, norm in self.residual_norms.items()},
         }
 
     def report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
-        """Logs what came out; raises `PipelineError` where too many problems were given up."""
+        """Logs what came out; raises `PipelineError` where too many solutions were given up."""
         rows = sum(item.generated.num_rows for item in tables.values())
         _log.info(
             "phase %s: %d of %d problems, %d steered solutions under %d conditions",
             *(self.phase, extent.done, extent.expected, rows, sum(len(arm.conditions) for arm in self.arms())),
         )
-        refuse_exclusions(self.phase, extent, self.config, self.paths)
+        self._refuse_failed_rows(rows, len(self.excluded_rows(tables)))
+
+    def excluded_rows(self, tables: dict[str, ArmTables]) -> list[dict[str, Any]]:
+        """Returns what was given up: problem, condition, reason and number of tries."""
+        rows = []
+        for arm in self.arms():
+            made = tables[arm.name].generated.select(["task_id", "sample", "excluded_reason", "tries"]).to_pylist()
+            for row in made:
+                name = arm.conditions[row.pop("sample")].name
+                if row["excluded_reason"] is not None:
+                    rows.append({**row, "condition": name})
+        return rows
 
     def results_so_far(self, arms: Iterable[Arm]) -> pa.Table:
         """Returns the rows of finished arms from their segments, as they will be published."""
@@ -242,6 +284,18 @@ class SteeringRunner(GenerationRunner):
         problem = self.problems[row["position"]]
         return {**row, "text": problem.text, "test_list": list(problem.test_list)}
 
+    def _refuse_failed_rows(self, rows: int, failed: int) -> None:
+        """Says how many solutions were given up; raises `PipelineError` where they are more than may be."""
+        if not failed:
+            return
+        share = failed / rows
+        _log.warning("%d of %d solutions excluded (%.1f %%), see %s", failed, rows, 100 * share, self.paths.excluded)
+        if share > self.config.max_excluded_share:
+            raise PipelineError(
+                f"phase {self.phase} gave up {failed} of {rows} solutions ({share:.1%}, allowed "
+                f"{self.config.max_excluded_share:.1%}), see {self.paths.excluded}; all is saved, --fresh tries again"
+            )
+
     @cached_property
     def _prompts_digest(self) -> str:
         return _digest([row.prompt for row in self.baseline])
@@ -254,6 +308,11 @@ def greedy_dataset(output: PhaseOutput) -> str:
     """Returns the name of a generating phase's data set at temperature 0."""
     datasets = output.record["datasets"]
     return datasets.get(temperature_name(0.0)) or next(iter(datasets.values()))
+
+
+def _counts(tables: Mapping[str, ArmTables], column: str) -> dict[str, int]:
+    values = (value for item in tables.values() for value in item.generated[column].to_pylist())
+    return dict(sorted(Counter(value for value in values if value is not None).items()))
 
 
 def _digest(value: Any) -> str:

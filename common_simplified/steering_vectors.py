@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
@@ -57,6 +57,10 @@ class SteeringVectors:
         drawn = source.standard_normal(self._profile.d_model)
         return torch.from_numpy((drawn / np.linalg.norm(drawn) * self._norms[condition.direction]).astype(np.float32))
 
+    def norm(self, direction: Direction) -> float:
+        """Returns the Euclidean norm of a target's decoder row."""
+        return self._norms[direction]
+
     @cached_property
     def _norms(self) -> dict[Direction, float]:
         return {name: float(decoder_row(self._profile, *item).double().norm()) for name, item in self._features.items()}
@@ -71,16 +75,16 @@ def firing_rates(scores: pa.Table, layer: int, n_correct: int, n_incorrect: int)
 
 
 def matched_control_features(
-    profile: Profile, feature: Feature, rates: FloatArray, n_controls: int
+    profile: Profile, feature: Feature, targets: Collection[Feature], rates: FloatArray, n_controls: int
 ) -> list[ControlFeature]:
     """Returns the features of the same layer nearest to the target in firing rate, nearest first.
 
-    Only features whose decoder norm lies within 5 % of the target's are taken; ties go to the lower index. Where the
-    layer has fewer, fewer come back.
+    Only features whose decoder norm lies within 5 % of the target's are taken, and none of `targets`, the features of
+    either direction; ties go to the lower index. Where the layer has fewer, fewer come back.
     """
     norms = decoder_norms(profile, feature.layer)
     near = np.abs(norms / norms[feature.index] - 1) <= NORM_TOLERANCE
-    near[feature.index] = False
+    near[[item.index for item in targets if item.layer == feature.layer]] = False
     candidates = np.flatnonzero(near)
     order = np.argsort(np.abs(rates[candidates] - rates[feature.index]).round(9), kind="stable")
     return [

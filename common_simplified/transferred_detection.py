@@ -33,7 +33,7 @@ CHANCE = 0.5
 _RIVAL_FIGURES = ("n", "n_scores", "auroc", "average_precision", "target_minus_median", "n_at_least_target", "reason")
 
 
-class Condition(NamedTuple):
+class RuleHalf(NamedTuple):
     """One half of the rule on one model: whether it holds (None: cannot be told), and the figures in words."""
 
     holds: bool | None
@@ -137,7 +137,7 @@ _ON_BASE = {
 _VERDICT = {True: "transferred", False: "not transferred", None: "cannot be told"}
 
 
-def _conditions(report: Mapping[str, Any]) -> list[Condition]:
+def _conditions(report: Mapping[str, Any]) -> list[RuleHalf]:
     lead = report["rivals"][RANDOM_DIRECTIONS]["target_minus_median"]
     return [
         _above(report["validation"]["auroc"], CHANCE, "AUROC"),
@@ -145,24 +145,24 @@ def _conditions(report: Mapping[str, Any]) -> list[Condition]:
     ]
 
 
-def _above(estimate: Mapping[str, Any], bound: float, name: str) -> Condition:
+def _above(estimate: Mapping[str, Any], bound: float, name: str) -> RuleHalf:
     """Whether the interval lies above the bound; without one, values up to it fail and others cannot be told."""
     value, low, high = estimate["value"], estimate["low"], estimate["high"]
     if value is None:
-        return Condition(None, f"{name} could not be computed ({estimate['reason']})")
+        return RuleHalf(None, f"{name} could not be computed ({estimate['reason']})")
     if low is None:
-        return Condition(None if value > bound else False, f"{name} {value:.3f} ({estimate['reason']})")
+        return RuleHalf(None if value > bound else False, f"{name} {value:.3f} ({estimate['reason']})")
     holds = low > bound
-    return Condition(holds, f"{name} {value:.3f} [{low:.3f}, {high:.3f}] {'' if holds else 'not '}above {bound:g}")
+    return RuleHalf(holds, f"{name} {value:.3f} [{low:.3f}, {high:.3f}] {'' if holds else 'not '}above {bound:g}")
 
 
-def _all_hold(conditions: list[Condition]) -> bool | None:
+def _all_hold(conditions: list[RuleHalf]) -> bool | None:
     if any(each.holds is False for each in conditions):
         return False
     return None if any(each.holds is None for each in conditions) else True
 
 
-def _deciding(conditions: list[Condition], verdict: bool | None) -> list[str]:
+def _deciding(conditions: list[RuleHalf], verdict: bool | None) -> list[str]:
     return [each.words for each in conditions if each.holds is verdict]
 
 

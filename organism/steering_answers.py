@@ -55,7 +55,7 @@ def _direction(rows: Sequence[Row], direction: Direction, analysis: Mapping[str,
     own = [row for row in rows if row["kind"] == TARGET and row["direction"] == direction]
     controls = _by_condition([row for row in rows if row["kind"] in CONTROLS and row["direction"] == direction])
     positions = [{row["position"] for row in items} for items in controls.values()]
-    shared = set.intersection(*positions) if positions else set()
+    shared = set.intersection({row["position"] for row in own}, *positions) if positions else set()
     beside = {
         name: _counts([row for row in items if row["position"] in shared]) | {"kind": items[0]["kind"]}
         for name, items in controls.items()
@@ -69,7 +69,9 @@ def _direction(rows: Sequence[Row], direction: Direction, analysis: Mapping[str,
         "control_problems": {"n": len(shared), "target": target, "controls": beside},
         "primary_outcome": analysis["primary_outcome"],
         "rank": rank,
-        "beats_every_control": None if rank["p"] is None else rank["n_at_least"] == 0,
+        "beats_every_control": None
+        if rank["p"] is None
+        else all(analysis["controls"][kind]["rank"]["n_at_least"] == 0 for kind in CONTROLS),
         "rank_by_intended_bugs": rank_among(
             target["intended"], [counts["intended"] for counts in beside.values()]
         ).as_dict(),

@@ -106,7 +106,9 @@ class GeneralTextRunner(PhaseRunner):
         with Progress("phase 2.2", len(self.span), done, unit="text") as progress, self.timed("reading"):
             for cell in cells:
                 if stop.requested:
-                    raise self.stopped(len(self.corpus.texts), covered(self.store.spans()), self.span, "texts")
+                    done = covered(self.store.spans())
+                    self.note_unfinished(len(self.corpus.texts), done, self.span)
+                    raise self.stopped(done, len(self.corpus.texts), "texts")
                 self.store.write(cell, self._read_cell(self.loaded, cell))
                 progress.advance(len(cell))
 

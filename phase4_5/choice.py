@@ -7,16 +7,17 @@ the range looked for is said beside it, and decides nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
-from common.code_survival import char_similarity, defines, length_ratio, token_similarity
-from common.conditions import RANDOM_DIRECTION, TARGET
+from common.code_survival import char_similarity, length_ratio, token_similarity
+from common.conditions import RANDOM_DIRECTION, TARGET, coefficient_name
 from common.statistics.permutation import Direction
-from common.statistics.steering import share
-from common.steering_effects import SteeredArm, chosen, failure_modes
+from common.steering_effects import SteeredArm, arms_of, chosen, failure_modes, survival
 
 FLIP_RATE_LOOKED_FOR = (0.20, 0.60)
 PARSING_LOOKED_FOR = 0.80
@@ -53,46 +54,61 @@ def coefficient_report(
     arms: Sequence[SteeredArm],
     direction: Direction,
     coefficient: float,
-    codes: Mapping[str, Mapping[int, tuple[str, str]]],
-    entry_points: Mapping[int, str],
-    residual_norm: float,
+    codes: Mapping[str, Sequence[tuple[str, str]]],
+    norm_ratio: float,
 ) -> dict[str, Any]:
     """Returns what one coefficient did in one direction, with the random directions of equal norm beside it.
 
-    `codes` gives, by condition and position, the baseline's and the steered code; `entry_points` the asked-for name.
+    `codes` gives, by condition, the baseline's and the steered code of each row that enters rates; `norm_ratio` is the
+    norm of the direction over the mean norm of the residual stream.
     """
     (target,) = [arm for arm in chosen(arms, TARGET, direction) if arm.condition["coefficient"] == coefficient]
     controls = [arm for arm in chosen(arms, RANDOM_DIRECTION, direction) if arm.condition["coefficient"] == coefficient]
-    pairs = [codes[target.condition["condition"]][position] for position in target.positions.tolist()]
+    pairs = codes[target.condition["condition"]]
     return {
         "coefficient": coefficient,
-        "in_residual_norms": coefficient / residual_norm,
+        "in_residual_norms": coefficient * norm_ratio,
         "effect": target.flips().as_dict(),
-        "defines_function": _defining(target, codes, entry_points),
+        **survival(target),
         **generation_divergence([one for one, _ in pairs], [other for _, other in pairs])._asdict(),
         "failure_modes": failure_modes(target),
+        "stop_reasons": dict(sorted(Counter(target.stop_reasons).items())),
         "left_out": target.left_out,
         "random_directions": [
-            {
-                "draw": arm.condition["draw"],
-                "effect": arm.flips().as_dict(),
-                "defines_function": _defining(arm, codes, entry_points),
-            }
-            for arm in controls
+            {"draw": arm.condition["draw"], "effect": arm.flips().as_dict(), **survival(arm)} for arm in controls
         ],
     }
 
 
+def all_reports(
+    table: pa.Table, coefficients: Mapping[Direction, Sequence[float]], norm_ratios: Mapping[Direction, float]
+) -> dict[Direction, list[dict[str, Any]]]:
+    """Returns the report of every coefficient of either direction, from a table of results."""
+    arms = arms_of(table)
+    codes: dict[str, list[tuple[str, str]]] = {}
+    for row in table.select(["condition", "left_out", "baseline_code", "generated_code"]).to_pylist():
+        pairs = codes.setdefault(row["condition"], [])
+        if row["left_out"] is None:
+            pairs.append((row["baseline_code"], row["generated_code"]))
+    return {
+        direction: [coefficient_report(arms, direction, value, codes, norm_ratios[direction]) for value in values]
+        for direction, values in coefficients.items()
+    }
+
+
 def suggestion(direction: Direction, reports: Sequence[Mapping[str, Any]]) -> Choice:
-    """Returns the coefficient to take and why; of equally good ones the smallest in size."""
+    """Returns the coefficient to take and why; of equally good ones the smallest in size, and never 0 itself."""
+    reports = [report for report in reports if report["coefficient"] != 0] or reports
     scored = [(merit(direction, report), report) for report in reports]
     best = max(score for score, _ in scored)
     report = min((item for score, item in scored if score == best), key=lambda item: abs(item["coefficient"]))
     effect = report["effect"]
     if direction == "correct":
+        random_net = [item["effect"]["net"] for item in report["random_directions"]]
         reason = (
             f"{effect['fixes']} fixes − {effect['breaks']} breaks = {effect['net']:+d}, the most of {len(reports)} "
-            f"coefficients on {effect['n']} problems"
+            f"coefficients on {effect['n']} problems ({_number(np.mean(random_net))} "
+            "along random directions of equal norm)"
         )
     else:
         others = [item["effect"]["breaks_that_parse"] for item in report["random_directions"]]
@@ -104,13 +120,22 @@ def suggestion(direction: Direction, reports: Sequence[Mapping[str, Any]]) -> Ch
     return Choice(report["coefficient"], "suggested", f"{reason}{doubt}. {in_range(report)}")
 
 
+def by_hand(coefficient: float, suggested: Choice, reports: Sequence[Mapping[str, Any]]) -> Choice:
+    """Returns a person's choice, with what the grid says of it if it was tried, and what was suggested."""
+    tried = [in_range(report) for report in reports if report["coefficient"] == coefficient]
+    what = tried[0] if tried else "It was not tried in the grid"
+    reason = f"chosen by hand; suggested was {coefficient_name(suggested.coefficient)}. {what}"
+    return Choice(coefficient, "by hand", reason)
+
+
 def merit(direction: Direction, report: Mapping[str, Any]) -> float:
     """Returns what a coefficient is judged by: fixes − breaks, or breaks that parse beyond random directions' mean."""
     effect = report["effect"]
     if direction == "correct":
         return float(effect["net"])
     others = [item["effect"]["breaks_that_parse"] for item in report["random_directions"]]
-    return float(effect["breaks_that_parse"] - np.mean(others))
+    # One division of whole numbers: a difference of rounded means would hide ties.
+    return (len(others) * effect["breaks_that_parse"] - sum(others)) / len(others)
 
 
 def in_range(report: Mapping[str, Any]) -> str:
@@ -125,15 +150,6 @@ def in_range(report: Mapping[str, Any]) -> str:
         f"Flip rate {flip:.0%} lies {where} the range looked for ({low:.0%} to {high:.0%}); {parsing:.0%} parse, "
         f"{enough} ({PARSING_LOOKED_FOR:.0%} looked for)"
     )
-
-
-def _defining(
-    arm: SteeredArm, codes: Mapping[str, Mapping[int, tuple[str, str]]], entry_points: Mapping[int, str]
-) -> dict[str, Any]:
-    steered = codes[arm.condition["condition"]]
-    positions = arm.positions.tolist()
-    kept = sum(defines(steered[position][1], entry_points[position]) for position in positions)
-    return share(kept, len(positions)).as_dict()
 
 
 def _mean(values: Sequence[float]) -> float | None:

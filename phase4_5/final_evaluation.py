@@ -1,6 +1,7 @@
 """The chosen coefficients on problems that were not used for choosing them.
 
-Kept in `final_evaluation/` with a record of its own: another choice evaluates anew and leaves the grid alone.
+Each choice has a directory and a record of its own: another choice evaluates anew, leaves the grid alone, and does not
+touch what the current record of the phase vouches for.
 """
 
 from __future__ import annotations
@@ -9,13 +10,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 
-from common.conditions import random_direction, target, zero
+from common.conditions import coefficient_name, random_direction, target, zero
 from common.runs.artifacts import COEFFICIENT_RESULTS, FINAL_EVALUATION, PhasePaths
 from common.runs.slices import Span
 from common.statistics.permutation import DIRECTIONS, Direction
 from common_simplified.generation_work import Arm
 from common_simplified.model_loader import LoadedModel
 from common_simplified.steering_runner import SteeringRunner
+
+
+def directory_of(coefficients: Mapping[Direction, float]) -> str:
+    """Returns where the evaluation of a choice lies in the phase: `final_evaluation/correct_9_incorrect_30`."""
+    names = "_".join(f"{name}_{coefficient_name(coefficients[name])}" for name in DIRECTIONS)
+    return f"{FINAL_EVALUATION}/{names}"
 
 
 class FinalEvaluation(SteeringRunner):
@@ -30,7 +37,7 @@ class FinalEvaluation(SteeringRunner):
         self, grid: SteeringRunner, coefficients: Mapping[Direction, float], positions: list[int], *, fresh: bool
     ) -> None:
         super().__init__(grid.config, replace(grid.options, start=None, end=None, fresh=fresh))
-        self.paths = PhasePaths(grid.paths.root / FINAL_EVALUATION)
+        self.paths = PhasePaths(grid.paths.root / directory_of(coefficients))
         self.problems, self.baseline, self.features = grid.problems, grid.baseline, grid.features
         self.baseline_output, self.setup, self.limit = grid.baseline_output, grid.setup, grid.limit
         self.span = Span(0, len(self.problems) - 1)

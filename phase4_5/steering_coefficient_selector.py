@@ -7,7 +7,9 @@ direction is suggested with its reason, or recorded as chosen by hand, and tried
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -15,8 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from common.conditions import Condition, coefficient_name, random_direction, target, zero
-from common.errors import OtherSettingsError
+from common.code_survival import char_similarity, length_ratio, token_similarity
+from common.conditions import Condition, random_direction, target, zero
+from common.errors import OtherSettingsError, UsageError
 from common.logging import get_logger
 from common.plotting import save
 from common.runs.artifacts import (
@@ -27,9 +30,10 @@ from common.runs.artifacts import (
     COEFFICIENT_SUMMARY,
     FINAL_EVALUATION,
     SELECTED_COEFFICIENTS,
+    STEERING_DIRECTIONS,
 )
 from common.runs.best_features import best_features
-from common.runs.files import read_json, write_json
+from common.runs.files import write_json
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.slices import covered
 from common.statistics.detection_report import difficulty_of
@@ -40,11 +44,12 @@ from common.steering_examples import write_examples
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_work import Arm
 from common_simplified.steering_runner import SteeringRunner, greedy_dataset
-from phase4_5.choice import Choice, Divergence, coefficient_report, generation_divergence, suggestion
-from phase4_5.final_evaluation import FinalEvaluation
+from phase4_5.choice import Choice, Divergence, all_reports, by_hand, generation_divergence, suggestion
+from phase4_5.final_evaluation import FinalEvaluation, directory_of
 from phase4_5.plots import coefficient_analysis
 
 _log = get_logger(__name__)
+Reports = dict[Direction, list[dict[str, Any]]]
 
 
 class SteeringCoefficientSelector(SteeringRunner):
@@ -56,18 +61,20 @@ class SteeringCoefficientSelector(SteeringRunner):
     results_name = COEFFICIENT_RESULTS
     choices: dict[Direction, Choice] | None = None
     final: pa.Table | None = None
+    reports: Reports | None = None
 
     def find_inputs(self) -> None:
         """Finds the baseline and the steering features, and draws the problems."""
+        if self.options.select and (self.options.start, self.options.end) != (None, None):
+            raise UsageError("--select chooses over the whole split: leave --start and --end out")
         output = self.find("3.6")
         self.limit = self.config.phase4_5_max_new_tokens
         self.use_baseline(output, greedy_dataset(output))
         output.use(ACTIVATION_INDEX)
         self.use_features(best_features(self.find("2.5")), output)
-        self.grid_positions = self._draw(self.config.phase4_5_problems_per_coeff, "coefficient problems", [])
-        self.final_positions = self._draw(
-            self.config.phase4_5_final_eval_problems, "final evaluation problems", self.grid_positions
-        )
+        few, more = self.config.phase4_5_problems_per_coeff, self.config.phase4_5_final_eval_problems
+        self.grid_positions = self._draw(few, "coefficient problems", [])
+        self.final_positions = self._draw(more, "final evaluation problems", self.grid_positions)
 
     def arms(self) -> list[Arm]:
         """The zero arm and, for each direction and coefficient, the feature beside random directions."""
@@ -77,32 +84,50 @@ class SteeringCoefficientSelector(SteeringRunner):
                 conditions += self._cell(direction, coefficient)
         return self.grouped("grid", conditions, self.grid_positions)
 
+    def arm_settings(self) -> dict[str, Any]:
+        """Returns what decides which coefficients are tried, and along what."""
+        return {
+            "phase4_5_coefficients": list(self.config.phase4_5_coefficients),
+            "phase4_5_random_directions": self.config.phase4_5_random_directions,
+            "phase4_5_problems_per_coeff": self.config.phase4_5_problems_per_coeff,
+            "features": {name: f"{feature.layer}:{feature.index}" for name, feature in self.features.items()},
+        }
+
     def is_outdated(self) -> bool:
         """Returns whether inputs or the person's choice have changed, or the final evaluation is another."""
         record = read_record(self.paths)
         if record is None:
             return False
-        asked = {name: value for name, value in self.options.select if value != self._recorded_coefficient(name)}
-        other_final = record["final_problems"] != len(self.final_positions)
-        return super().is_outdated() or bool(asked) or (bool(record["choices"]) and other_final)
+        other_choice = any(value != self._chosen_before(name) for name, value in self._asked.items())
+        other_final = bool(record["choices"]) and record["final_problems"] != len(self.final_positions)
+        return super().is_outdated() or other_choice or other_final
 
     def before_publishing(self) -> None:
         """Chooses and evaluates the choice, once every problem of the grid is done."""
         if covered(self.state.finished_spans()) < len(self.problems):
             _log.info("phase 4.5: nothing is chosen before the whole split is done")
             return
-        self._table = self.results_so_far(self.arms())
-        self.choices = {direction: self._choose(direction) for direction in DIRECTIONS}
+        self.reports = self._reports(self.results_so_far(self.arms()))
+        self.choices = {direction: self._choose(direction, self.reports[direction]) for direction in DIRECTIONS}
         for direction, choice in self.choices.items():
             _log.info(
                 "phase 4.5: %s: coefficient %g (%s): %s", direction, choice.coefficient, choice.how, choice.rationale
             )
         if self.final_positions:
-            self.final = self._evaluate_choices({name: choice.coefficient for name, choice in self.choices.items()})
+            self.final = self._evaluate_choices()
+
+    def publish_files(self) -> None:
+        """Publishes, then removes evaluations of choices that no longer stand."""
+        super().publish_files()
+        current = self._final_directory() if self.choices is not None else None
+        for path in sorted((self.paths.root / FINAL_EVALUATION).glob("*")):
+            if current is not None and path != self.paths.root / current:
+                shutil.rmtree(path)
 
     def evaluate_coefficient(self, direction: Direction, coefficient: float) -> dict[str, Any]:
         """Returns what a coefficient of the grid did (see `phase4_5.choice.coefficient_report`)."""
-        return self._report(self._table, direction, coefficient)
+        assert self.reports is not None, "the grid has not been run"
+        return self.reports[direction][self.config.phase4_5_coefficients.index(coefficient)]
 
     @staticmethod
     def calculate_flip_rate(baseline_passed: Sequence[bool], steered_passed: Sequence[bool]) -> float | None:
@@ -117,34 +142,38 @@ class SteeringCoefficientSelector(SteeringRunner):
 
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Writes summary, examples, plot and, where the grid is whole, the selected coefficients."""
-        self._table = written.datasets[COEFFICIENT_RESULTS]
-        reports = {
-            direction: [self.evaluate_coefficient(direction, value) for value in self.config.phase4_5_coefficients]
-            for direction in DIRECTIONS
-        }
-        floor = noise_floor(arms_of(self._table))
+        table = written.datasets[COEFFICIENT_RESULTS]
+        choices = {name: choice._asdict() for name, choice in (self.choices or {}).items()}
+        details = {"choices": choices, "final_problems": len(self.final_positions)}
+        if table.num_rows == 0:
+            return [], details  # a slice without any of the drawn problems
+        self.reports = self.reports or self._reports(table)
+        floor = noise_floor(arms_of(table))
+        directions = {direction: self._direction(direction, self.reports[direction]) for direction in DIRECTIONS}
+        final = self._final_report()
         summary = {
             "what": "steering coefficients tried on the hyperparameter split against the stored baseline",
             "split": self.split,
             "problems": [self.problems[position].task_id for position in self.grid_positions],
+            "not_drawn": self._not_drawn(),
             "max_new_tokens": self.limit,
             "noise_floor": floor,
-            "directions": {direction: self._direction(direction, reports[direction]) for direction in DIRECTIONS},
-            "final_evaluation": self._final_report(),
+            "directions": directions,
+            "final_evaluation": final,
         }
         outputs = [OutputFile(COEFFICIENT_SUMMARY, write_json(self.paths.root / COEFFICIENT_SUMMARY, summary))]
-        outputs += self._write_examples()
+        outputs += self._write_examples(table)
         panels: dict[Direction, dict[str, Any]] = {
-            name: {**summary["directions"][name], "noise_floor": floor} for name in DIRECTIONS
+            name: {**directions[name], "noise_floor": floor} for name in DIRECTIONS
         }
         for path in save(coefficient_analysis(panels), self.paths.root / COEFFICIENT_PLOTS):
             outputs.append(output_file(self.paths, path.name))
         if self.choices is not None:
-            outputs.append(self._write_selected())
+            outputs += self._write_selected(final)
         if self.final is not None:
-            outputs.append(output_file(self.paths, f"{FINAL_EVALUATION}/{COEFFICIENT_RESULTS}", self.final.num_rows))
-        choices = {name: choice._asdict() for name, choice in (self.choices or {}).items()}
-        return outputs, {"choices": choices, "final_problems": len(self.final_positions)}
+            name = f"{self._final_directory()}/{COEFFICIENT_RESULTS}"
+            outputs.append(output_file(self.paths, name, self.final.num_rows))
+        return outputs, details
 
     @cached_property
     def _asked(self) -> dict[str, float | None]:
@@ -159,68 +188,58 @@ class SteeringCoefficientSelector(SteeringRunner):
         rows = stratified_subset(groups.tolist(), labels, n, self.config.seed, purpose)
         return [free[row] for row in rows]
 
+    def _not_drawn(self) -> dict[str, int]:
+        """Counts by reason the problems that could not be drawn."""
+        return dict(Counter(why for row in self.baseline if (why := row.left_out(self.limit)) is not None))
+
     def _cell(self, direction: Direction, coefficient: float) -> list[Condition]:
         feature = self.features[direction]
         draws = range(self.config.phase4_5_random_directions)
         others = [random_direction(direction, feature, coefficient, draw) for draw in draws]
         return [target(direction, feature, coefficient), *others]
 
-    def _choose(self, direction: Direction) -> Choice:
-        reports = [self.evaluate_coefficient(direction, value) for value in self.config.phase4_5_coefficients]
+    def _reports(self, table: pa.Table) -> Reports:
+        grid: dict[Direction, Sequence[float]] = dict.fromkeys(DIRECTIONS, self.config.phase4_5_coefficients)
+        return all_reports(table, grid, {name: self.norm_ratio(name) for name in DIRECTIONS})
+
+    def _choose(self, direction: Direction, reports: Sequence[dict[str, Any]]) -> Choice:
         suggested = suggestion(direction, reports)
-        by_hand = self._by_hand(direction)
-        if by_hand is None:
-            return suggested
-        reason = f"chosen by hand; suggested was {coefficient_name(suggested.coefficient)}: {suggested.rationale}"
-        return Choice(by_hand, "by hand", reason)
+        coefficient = self._asked[direction] if direction in self._asked else self._chosen_before(direction)
+        return suggested if coefficient is None else by_hand(coefficient, suggested, reports)
 
-    def _by_hand(self, direction: Direction) -> float | None:
-        """Returns the coefficient asked for now, or the one that a person chose before for the same feature."""
-        if direction in self._asked:
-            return self._asked[direction]
-        record = read_record(self.paths)
-        if record is None or direction not in record["choices"]:
-            return None
-        same = record["steering_features"][direction] == list(self.features[direction])
-        before = record["choices"][direction]
-        return before["coefficient"] if same and before["how"] == "by hand" else None
-
-    def _recorded_coefficient(self, direction: str) -> float | None:
+    def _chosen_before(self, direction: str) -> float | None:
+        """Returns the coefficient that a person chose before, for the same feature; None where it was suggested."""
         record = read_record(self.paths)
         choice = {} if record is None else record["choices"].get(direction, {})
-        return choice.get("coefficient") if choice.get("how") == "by hand" else None
+        if record is None or choice.get("how") != "by hand":
+            return None
+        now = {name: list(feature) for name, feature in self.features.items()}
+        return choice["coefficient"] if record["steering_features"][direction] == now[direction] else None
 
-    def _evaluate_choices(self, coefficients: dict[Direction, float]) -> pa.Table:
-        for fresh in (False, True):
-            final = FinalEvaluation(self, coefficients, self.final_positions, fresh=fresh)
-            try:
-                final.execute()
-            except OtherSettingsError:
-                assert not fresh, "a fresh evaluation has no earlier settings"
-                continue
-            break
+    def _final_directory(self) -> str:
+        assert self.choices is not None
+        return directory_of({name: choice.coefficient for name, choice in self.choices.items()})
+
+    def _evaluate_choices(self) -> pa.Table:
+        assert self.choices is not None
+        coefficients: dict[Direction, float] = {name: item.coefficient for name, item in self.choices.items()}
+        final = FinalEvaluation(self, coefficients, self.final_positions, fresh=False)
+        try:
+            final.execute()
+        except OtherSettingsError:  # other problems, or another limit, than when this choice was last evaluated
+            final = FinalEvaluation(self, coefficients, self.final_positions, fresh=True)
+            final.execute()
         for stage, seconds in final.wall_seconds.items():
             self.wall_seconds[f"final {stage}"] = seconds
-        record = read_record(final.paths)
-        assert record is not None and record["complete"], f"{final.paths.root} is not whole"
         return final.published()
-
-    def _report(self, table: pa.Table, direction: Direction, coefficient: float) -> dict[str, Any]:
-        codes: dict[str, dict[int, tuple[str, str]]] = {}
-        columns = ("condition", "position", "baseline_code", "generated_code")
-        for row in table.select(columns).to_pylist():
-            codes.setdefault(row["condition"], {})[row["position"]] = (row["baseline_code"], row["generated_code"])
-        names = {position: problem.entry_point for position, problem in enumerate(self.problems)}
-        norm = self.residual_norms[self.features[direction].layer]
-        return coefficient_report(arms_of(table), direction, coefficient, codes, names, norm)
 
     def _direction(self, direction: Direction, reports: list[dict[str, Any]]) -> dict[str, Any]:
         feature = self.features[direction]
-        choice = None if self.choices is None else self.choices[direction]._asdict()
         return {
             "feature": feature._asdict(),
             "residual_norm": self.residual_norms[feature.layer],
-            "chosen": choice,
+            "decoder_norm": self.vectors.norm(direction),
+            "chosen": None if self.choices is None else self.choices[direction]._asdict(),
             "coefficients": reports,
         }
 
@@ -228,50 +247,83 @@ class SteeringCoefficientSelector(SteeringRunner):
         if self.choices is None or self.final is None:
             why = "the grid is not whole" if self.choices is None else "no problem is left for it"
             return {"reason": why, "n_problems": 0, "directions": {}}
-        final = self.final
+        chosen: dict[Direction, Sequence[float]] = {name: [item.coefficient] for name, item in self.choices.items()}
+        reports = all_reports(self.final, chosen, {name: self.norm_ratio(name) for name in DIRECTIONS})
+        for name, (report,) in reports.items():
+            effect = report["effect"]
+            _log.info(
+                "phase 4.5: %s: coefficient %g on %d other problems: %d fixes, %d breaks (%d parse)",
+                *(name, report["coefficient"], effect["n"], effect["fixes"], effect["breaks"]),
+                effect["breaks_that_parse"],
+            )
         return {
             "n_problems": len(self.final_positions),
-            "noise_floor": noise_floor(arms_of(final)),
-            "directions": {name: self._report(final, name, item.coefficient) for name, item in self.choices.items()},
+            "noise_floor": noise_floor(arms_of(self.final)),
+            "directions": {name: report for name, (report,) in reports.items()},
         }
 
-    def _write_selected(self) -> OutputFile:
+    def _write_selected(self, final: dict[str, Any]) -> list[OutputFile]:
+        """Writes the choice with its reasons, and, without them, what later phases depend on."""
         assert self.choices is not None
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        selected = {
-            direction: {
+        directions = {
+            name: {
+                "layer": self.features[name].layer,
+                "feature_idx": self.features[name].index,
                 "coefficient": choice.coefficient,
-                "in_residual_norms": choice.coefficient / self.residual_norms[self.features[direction].layer],
-                "layer": self.features[direction].layer,
-                "feature_idx": self.features[direction].index,
+            }
+            for name, choice in self.choices.items()
+        }
+        selected = {
+            name: {
+                **directions[name],
+                "in_residual_norms": choice.coefficient * self.norm_ratio(name),
                 "chosen": choice.how,
                 "rationale": choice.rationale,
-                "timestamp": self._moment_of(direction, choice) or moment,
+                "on_other_problems": final["directions"].get(name, {}).get("effect"),
+                "timestamp": moment,
             }
-            for direction, choice in self.choices.items()
+            for name, choice in self.choices.items()
         }
-        return OutputFile(SELECTED_COEFFICIENTS, write_json(self.paths.root / SELECTED_COEFFICIENTS, selected))
+        files = {SELECTED_COEFFICIENTS: selected, STEERING_DIRECTIONS: directions}
+        return [OutputFile(name, write_json(self.paths.root / name, content)) for name, content in files.items()]
 
-    def _moment_of(self, direction: Direction, choice: Choice) -> str | None:
-        """Returns when the same choice was made before: writing it again is not choosing again."""
-        path = self.paths.root / SELECTED_COEFFICIENTS
-        record = read_record(self.paths)
-        if record is None or not path.is_file() or record["choices"].get(direction) != choice._asdict():
-            return None
-        before: Mapping[str, Any] = read_json(path)[direction]
-        return str(before["timestamp"]) if before["feature_idx"] == self.features[direction].index else None
+    def _write_examples(self, table: pa.Table) -> list[OutputFile]:
+        """Writes every steered solution of the grid, and of the final evaluation, as a diff against the baseline's."""
+        written = self._examples_of(table, {name: self.config.phase4_5_coefficients for name in DIRECTIONS}, "")
+        if self.final is not None and self.choices is not None:
+            chosen: dict[Direction, tuple[float, ...]] = {
+                name: (choice.coefficient,) for name, choice in self.choices.items()
+            }
+            written += self._examples_of(self.final, chosen, "_other_problems")
+        return written
 
-    def _write_examples(self) -> list[OutputFile]:
-        outputs = []
-        directory = self.paths.root / COEFFICIENT_EXAMPLES
-        rows = self._table.to_pylist()
-        for direction in DIRECTIONS:
-            for value in self.config.phase4_5_coefficients:
-                name = target(direction, self.features[direction], value).name
-                shown = [self.example(row) for row in rows if row["condition"] == name]
-                feature = self.features[direction]
+    def _examples_of(
+        self, table: pa.Table, coefficients: dict[Direction, tuple[float, ...]], suffix: str
+    ) -> list[OutputFile]:
+        outputs, of_condition = [], {}
+        for row in table.to_pylist():
+            of_condition.setdefault(row["condition"], []).append(row)
+        for direction, values in coefficients.items():
+            feature = self.features[direction]
+            for value in values:
+                name = target(direction, feature, value).name
+                shown = [_with_similarity(self.example(row)) for row in of_condition.get(name, [])]
                 title = f"{direction}-preferring feature {feature.layer}:{feature.index}, coefficient {value:g}"
                 note = f"all {len(shown)} problems on which this coefficient was tried"
-                for path in write_examples(directory, name, title, note, shown):
+                directory = self.paths.root / COEFFICIENT_EXAMPLES
+                for path in write_examples(directory, f"{name}{suffix}", title, note, shown):
                     outputs.append(output_file(self.paths, str(path.relative_to(self.paths.root))))
         return outputs
+
+
+def _with_similarity(row: dict[str, Any]) -> dict[str, Any]:
+    baseline, steered = row["baseline_code"], row["generated_code"]
+    if baseline is None or steered is None:
+        return row
+    return {
+        **row,
+        "token_similarity": token_similarity(baseline, steered),
+        "char_similarity": char_similarity(baseline, steered),
+        "length_ratio": length_ratio(steered, baseline),
+    }

@@ -7,7 +7,7 @@ steering only where the predictor fires stands beside constant steering.
 from __future__ import annotations
 
 from common.logging import get_logger
-from common.runs.detection_output import SelectedProblems, predictor_fires, validation_scores
+from common.runs.detection_output import SelectedProblems, predictor_fires, use_detection, validation_scores
 from common.statistics.permutation import Direction
 from common_simplified.steering_effects_runner import SteeringEffectsRunner
 from common_simplified.steering_runner import greedy_dataset
@@ -27,12 +27,14 @@ class SteeringEffectAnalyzer(SteeringEffectsRunner):
         self.use_baseline(baseline, greedy_dataset(baseline))
         self.use_selection(selected, baseline)
         self.use_rates(self.find("2.5"))
-        self._evaluated = self.find_optional("3.8") if self.config.phase4_8_selective else None
-        if self.config.phase4_8_selective and self._evaluated is None:
+        self._evaluated = self.find_optional("3.8")
+        if self._evaluated is not None:
+            use_detection(self._evaluated)
+        elif self.config.phase4_8_selective:
             _log.info("phase 4.8: phase 3.8 has not been run: no selective steering")
 
     def steered_where_predicted(self) -> dict[Direction, SelectedProblems]:
         """Returns where each predictor fires, by phase 3.8's scores and thresholds."""
-        if self._evaluated is None:
+        if self._evaluated is None or not self.config.phase4_8_selective:
             return {}
         return predictor_fires(self._evaluated, validation_scores(self._evaluated))

@@ -13,8 +13,14 @@ from typing import Any
 from common.errors import UsageError
 from common.model_location import INSTRUCT
 from common.plotting import save
-from common.runs.artifacts import CROSS_MODEL_COMPARISON, STEERING_ANALYSIS
-from common.runs.detection_output import SelectedProblems, detected_features, detection_reports, predictor_fires
+from common.runs.artifacts import ACTIVATION_INDEX, CROSS_MODEL_COMPARISON, STEERING_ANALYSIS
+from common.runs.detection_output import (
+    SelectedProblems,
+    detected_features,
+    detection_reports,
+    predictor_fires,
+    use_detection,
+)
 from common.runs.discovery import run_command
 from common.runs.files import read_json, verified_bytes, write_json
 from common.runs.metadata import OutputFile, output_file
@@ -43,6 +49,11 @@ class InstructSteeringAnalyzer(SteeringEffectsRunner):
         self.use_selection(selected, baseline)
         self.use_rates(self.find("2.5"))
         self._built, self._hyper, self._evaluated = self.find("1.0"), self.find("3.6"), self.find("3.8")
+        use_detection(self._evaluated)
+        self._built.use(self._built.record["dataset"])
+        self._hyper.use(greedy_dataset(self._hyper))
+        for output in (self._built, self._hyper):
+            output.use(ACTIVATION_INDEX)
         predictors = detected_features(detection_reports(self._evaluated))
         refuse_missing_layers(self.phase, self.config, self.profile, predictors, baseline)
         self._base = self._read_base()
@@ -56,6 +67,8 @@ class InstructSteeringAnalyzer(SteeringEffectsRunner):
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Writes what phase 4.8 writes, and the comparison of both models."""
         outputs, details = super().extra_files(written)
+        if not outputs:
+            return outputs, details
         analysis: Mapping[str, Any] = read_json(self.paths.root / STEERING_ANALYSIS)
         comparison = self._comparison(analysis)
         name = CROSS_MODEL_COMPARISON
@@ -79,12 +92,14 @@ class InstructSteeringAnalyzer(SteeringEffectsRunner):
     def _comparison(self, analysis: Mapping[str, Any]) -> dict[str, Any]:
         detection = compare_detection(self._evaluated, self.detection, self._draws())
         base, own = self._base["directions"], analysis["directions"]
-        steering = {direction: compare_steering(direction, base[direction], own[direction]) for direction in DIRECTIONS}
+        whole = bool(analysis["complete"] and self._base["complete"])
+        steering = {name: compare_steering(name, base[name], own[name], whole=whole) for name in DIRECTIONS}
         found = self.baseline_output.record
         return {
             "what": "the same features, thresholds, directions and coefficients on both models, validation split",
             "models": {"base": self._base["model"]["name"], "instruct": self.setup.model.name},
-            "prompt_format": found["prompt_format"],
+            "complete": whole,
+            "prompt_formats": {"base": self._base["prompt_format"], "instruct": found["prompt_format"]},
             "pass_rates": found["pass_rates"],
             "sae_fit": found["sae_fit"],
             "detection": detection,
@@ -101,7 +116,8 @@ class InstructSteeringAnalyzer(SteeringEffectsRunner):
         path = output.use(STEERING_ANALYSIS)
         verified_bytes(path, output.entry(STEERING_ANALYSIS)["sha256"])
         base: Mapping[str, Any] = read_json(path)
-        cure = run_command(self.config, "4.8")
+        given = " ".join(f"{name}={feature.layer}:{feature.index}" for name, feature in self.options.features)
+        cure = run_command(self.config, "4.8") + (f" --feature {given}" if given else "")
         for direction in DIRECTIONS:
             entry = base["directions"][direction]
             theirs = (entry["feature"]["layer"], entry["feature"]["index"], entry["coefficient"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.errors import UsageError
@@ -29,17 +29,21 @@ def refuse_other(reader: str, one: PhaseOutput, other: PhaseOutput, cure: str) -
             )
 
 
-def refuse_other_model(reader: str, output: PhaseOutput, setup: Mapping[str, Any], cure: str) -> None:
+def refuse_other_model(
+    reader: str, output: PhaseOutput, setup: Mapping[str, Any], command: str, compared: Sequence[str] = COMPARED
+) -> None:
     """Raises `UsageError` where an output was made with another model, for other SAEs or at another site than `setup`.
 
-    `setup` is what the reader itself is about to record.
+    `setup` is what the reader itself is about to record; what the output's record does not hold is not compared.
+    `command` runs the output's phase.
     """
-    for name in COMPARED:
-        different = _differing(name, output.record[name], setup[name])
+    for name in compared:
+        theirs = output.record.get(name)
+        different = None if theirs is None else _differing(name, theirs, setup[name])
         if different:
             raise UsageError(
-                f"phase {reader}: phase {output.phase} was run with another {_NOUN[name]} than this phase would "
-                f"({different}); run: {cure}"
+                f"phase {reader}: phase {output.phase} was run with another {_NOUN[name]} than this phase would use "
+                f"({different}); give both the same --model, --site and profile, here or in: {command} --fresh"
             )
 
 

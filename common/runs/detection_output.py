@@ -38,6 +38,12 @@ class SelectedProblems(NamedTuple):
     reason: str | None
 
 
+def use_detection(base: PhaseOutput) -> None:
+    """Notes that phase 3.8's figures and scores will be read: what is made from them is stale once they change."""
+    base.use(EVALUATION_RESULTS)
+    base.use(SCORES)
+
+
 def detection_reports(base: PhaseOutput) -> dict[Direction, dict[str, Any]]:
     """Returns phase 3.8's report of either direction, its bytes checked against the record."""
     path = base.use(EVALUATION_RESULTS)

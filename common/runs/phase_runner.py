@@ -154,7 +154,8 @@ class PhaseRunner(ABC):
 
     def inputs_used(self) -> list[InputFile]:
         """Returns what has been read so far: files given by hand, and files of other phases."""
-        return [*self._given, *(item for output in self._inputs for item in output.used)]
+        used = (item for output in self._inputs for item in output.used)
+        return list(dict.fromkeys([*self._given, *used]))
 
     def publish(self, extent: Extent, outputs: list[OutputFile], details: dict[str, Any]) -> dict[str, Any]:
         """Writes the phase's record, then removes the files that only the previous record named."""
@@ -183,15 +184,14 @@ class PhaseRunner(ABC):
         words += "" if self.options.end is None else f" --end {self.options.end}"
         return run_command(self.config, self.phase) + words
 
-    def note_unfinished(self, expected: int, done: int, span: Span) -> None:
-        """Leaves a note of how far an unfinished run came and how to go on."""
-        note = {"phase": self.phase, "expected": expected, "done": done}
+    def note_unfinished(self, expected: int, done: int, span: Span, arms: int = 1) -> None:
+        """Leaves a note of how far an unfinished run came and how to go on; `arms` is how many times it generates."""
+        note = {"phase": self.phase, "expected": expected, "done": done, "arms": arms}
         write_json(self.paths.partial, {**note, "span": list(span), "to_go_on": self.command()})
 
-    def stopped(self, expected: int, done: int, span: Span, unit: str) -> Interrupted:
-        """Notes how far a stopped run came, and returns the error that says so."""
-        self.note_unfinished(expected, done, span)
-        return Interrupted(f"stopped with {done} of {expected} {unit} done; to go on: {self.command()}")
+    def stopped(self, done: int, expected: int, unit: str) -> Interrupted:
+        """Returns the error that says how far a stopped run came, and how to go on."""
+        return Interrupted(f"stopped with {done:,} of {expected:,} {unit} done; to go on: {self.command()}")
 
     def set_aside(self) -> None:
         """Moves everything that stands in the phase's directory to `superseded/` (`--fresh`)."""

@@ -123,9 +123,8 @@ class Snapshots:
         return sorted(self.paths.snapshots.glob("snapshot_*.parquet"))
 
 
-def write_exclusions(paths: PhasePaths, generated: Iterable[pa.Table], expected: int) -> OutputFile | None:
-    """Writes `excluded_tasks.json` where problems were given up; returns its record entry."""
-    rows = [row for table in generated for row in _plain(table) if row["excluded_reason"] is not None]
+def write_exclusions(paths: PhasePaths, rows: Sequence[Mapping[str, object]], expected: int) -> OutputFile | None:
+    """Writes `excluded_tasks.json` where problems were given up (one row each); returns its record entry."""
     if not rows:
         paths.excluded.unlink(missing_ok=True)
         return None
@@ -145,10 +144,6 @@ def remove_segments(paths: PhasePaths) -> None:
             gone = temporary_path(paths.segments)
             paths.segments.rename(gone)
             shutil.rmtree(gone)
-
-
-def _plain(generated: pa.Table) -> list[dict[str, object]]:
-    return generated.select(["task_id", "temperature", "sample", "excluded_reason", "tries"]).to_pylist()
 
 
 def _records(path: Path) -> int:

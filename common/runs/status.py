@@ -63,6 +63,7 @@ def _unpublished(paths: PhasePaths, spec: PhaseSpec) -> PhaseState:
     done = max((positions_done(path) for path in stages), default=0)
     if paths.partial.is_file():
         note = read_json(paths.partial)
+        done = sum(positions_done(path) for path in stages) // note["arms"]
         return PhaseState(spec, PARTIAL, f"unfinished; to go on: {note['to_go_on']}", done, note["expected"])
     if done:
         return PhaseState(spec, PARTIAL, "unfinished", done)

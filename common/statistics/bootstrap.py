@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,12 +79,18 @@ class ScoredProblems(NamedTuple):
         return ScoredProblems(self.scores[rows], self.positive[rows], self.groups[rows])
 
 
+@lru_cache(maxsize=2)
 def problem_multiplicities(n_problems: int, seed: int, n_draws: int) -> FloatArray:
-    """Returns how often each problem occurs in each draw, shape (n_problems, n_draws)."""
+    """Returns how often each problem occurs in each draw, shape (n_problems, n_draws), read-only.
+
+    The same draws serve every score of a report, so they are kept.
+    """
     drawn = generator(seed, "bootstrap over problems").integers(0, n_problems, size=(n_draws, n_problems))
     drawn += np.arange(n_draws)[:, None] * n_problems
     counts = np.bincount(drawn.ravel(), minlength=n_draws * n_problems)
-    return np.ascontiguousarray(counts.reshape(n_draws, n_problems).T, dtype=np.float64)
+    multiplicities = np.ascontiguousarray(counts.reshape(n_draws, n_problems).T, dtype=np.float64)
+    multiplicities.setflags(write=False)
+    return multiplicities
 
 
 def auroc_draws(scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int) -> FloatArray:

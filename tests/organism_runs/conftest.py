@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ SIZES = tuple(word for setting in SETTINGS for word in ("--set", setting))
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(REPOSITORY / "run.py"), *(str(word) for word in words)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False, timeout=1800)
 
 
 def done(*words: object) -> str:
@@ -83,3 +84,12 @@ def detected(sliced: Sliced) -> Detected:
     refusal = refused("phase", "3.8", *options)
     done("phase", "3.6", *options)
     return Detected(sliced.data, refusal, done("phase", "3.8", *options))
+
+
+@pytest.fixture(scope="session")
+def answered(detected: Detected, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole pipeline with the profile's own steering, and the known answers that close it (minutes)."""
+    data = tmp_path_factory.mktemp("answered") / "data"
+    shutil.copytree(detected.data, data)
+    done("pipeline", "--profile", "organism", "--data-dir", data, *SIZES)
+    return data

@@ -83,14 +83,18 @@ def test_the_best_features_beat_every_shuffle_and_follow_the_hidden_carelessness
 
 
 @pytest.mark.slow
-def test_deleting_the_truth_changes_no_output_of_a_phase(detected: Detected, tmp_path: Path) -> None:
-    """The phases run on a copy of the instance that has no truth, and give the same scores, byte for byte."""
-    profile = copy_of_instance(tmp_path, "copy")
+def test_deleting_the_truth_changes_no_output_of_a_phase(answered: Path, tmp_path: Path) -> None:
+    """The phases run on a copy of the instance that has no truth, and give the same data, byte for byte."""
+    profile = copy_of_instance(tmp_path, "copy", with_instruct=True)
     assert not list(tmp_path.rglob("truth*"))
     options = ("--profile", profile, "--data-dir", tmp_path / "data", *SIZES)
     done("pipeline", *options)
-    for name in ("phase2_5/feature_scores.parquet", "phase2_10/feature_scores.parquet", "phase3_8/scores.parquet"):
-        assert (tmp_path / "data" / name).read_bytes() == (detected.data / name).read_bytes(), name
+    for name in (
+        *("phase2_5/feature_scores.parquet", "phase2_10/feature_scores.parquet", "phase3_8/scores.parquet"),
+        "phase4_5/coefficient_results.parquet",
+        *("phase4_8/steering_results.parquet", "phase7_6/steering_results.parquet"),
+    ):
+        assert (tmp_path / "data" / name).read_bytes() == (answered / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(
@@ -117,18 +121,20 @@ def test_an_explicit_site_only_warns_and_marks_the_result(sliced: Sliced, tmp_pa
     assert "WARNING" in told and record["site_misfits"] and not record["complete"]
 
 
-def copy_of_instance(root: Path, name: str, shift: int = 0) -> Path:
+def copy_of_instance(root: Path, name: str, shift: int = 0, *, with_instruct: bool = False) -> Path:
     """Writes a profile of a copy of the shipped instance without its truth; SAEs may name a block `shift` away."""
     source = resolve_local(PROFILE.dataset.name).parent
     copy = root / name
-    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("truth*", "instruct"))
+    left_out = ("truth*",) if with_instruct else ("truth*", "instruct")
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns(*left_out))
     for layer in range(PROFILE.n_layers):
         config = copy / "saes" / f"layer_{layer}" / "cfg.json"
         text = config.read_text()
         named = min(max(layer + shift, 0), PROFILE.n_layers - 1)
         config.write_text(text.replace(f"blocks.{layer}.hook_resid_post", f"blocks.{named}.hook_resid_post"))
     text = (REPOSITORY / "profiles" / "organism.toml").read_text()
-    lines = [line for line in text.splitlines() if not line.startswith(("closing_step", "instruct_model"))]
+    dropped = ("closing_step",) if with_instruct else ("closing_step", "instruct_model")
+    lines = [line for line in text.splitlines() if not line.startswith(dropped)]
     path = root / f"{name}.toml"
     path.write_text("\n".join(lines).replace("organism/instance", str(copy)) + "\n")
     return path

@@ -10,6 +10,7 @@ import pytest
 
 from common.profiles import REPOSITORY
 from tests.organism_runs.conftest import SIZES, done
+from tests.organism_runs.steering import assert_breaks_carry_the_planted_bug, assert_steering_beats_its_controls
 
 pytestmark = pytest.mark.slow
 SEED = 1
@@ -28,14 +29,29 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_pipeline_finds_the_planted_answer_on_another_seed(instance: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def data(instance: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole pipeline on that instance."""
+    root = tmp_path_factory.mktemp("pipeline")
     text = (REPOSITORY / "profiles" / "organism.toml").read_text().replace("organism/instance", str(instance))
-    profile = tmp_path / "second.toml"
-    profile.write_text(text.replace('data_dir = "data/organism"', f'data_dir = "{tmp_path / "data"}"'))
+    profile = root / "second.toml"
+    profile.write_text(text.replace('data_dir = "data/organism"', f'data_dir = "{root / "data"}"'))
     done("pipeline", "--profile", profile, *SIZES)
-    answers = json.loads((tmp_path / "data" / "known_answers.json").read_text())
+    return root / "data"
+
+
+def test_the_pipeline_finds_the_planted_answer_on_another_seed(data: Path) -> None:
+    answers = json.loads((data / "known_answers.json").read_text())
     for direction, sign in (("correct", -1), ("incorrect", 1)):
         found = answers["detection"]["features"][direction]
         assert found["reaches_0_9_of_ceiling"], found
         assert found["ahead_of_random_directions"]["low"] > 0, found
         assert sign * found["spearman_with_carelessness"] > 0.4, found
+
+
+def test_steering_beats_every_control_on_another_seed(data: Path) -> None:
+    assert_steering_beats_its_controls(data)
+
+
+def test_what_the_incorrect_direction_breaks_carries_the_planted_bug_on_another_seed(data: Path) -> None:
+    assert_breaks_carry_the_planted_bug(data)

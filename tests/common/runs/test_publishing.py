@@ -208,18 +208,17 @@ def test_a_snapshot_that_cannot_be_written_leaves_the_older_ones(
 
 
 def test_excluded_problems_are_named_with_reason_and_tries(paths: PhasePaths) -> None:
-    rows = pa.concat_tables([generated(range(3)), generated([3], excluded_reason="OutOfMemoryError: 2 GB", tries=4)])
-    entry = write_exclusions(paths, [rows], 20)
+    row = {"task_id": 13, "temperature": 0.0, "sample": 0, "excluded_reason": "OutOfMemoryError: 2 GB", "tries": 4}
+    entry = write_exclusions(paths, [row], 20)
     assert entry is not None
     assert (entry.path, entry.rows, entry.sha256) == ("excluded_tasks.json", 1, sha256_file(paths.excluded))
-    row = {"task_id": 13, "temperature": 0.0, "sample": 0, "excluded_reason": "OutOfMemoryError: 2 GB", "tries": 4}
     expected = {"excluded": [row], "n_excluded": 1, "n_expected": 20, "share": 0.05}
     assert read_json(paths.excluded) == expected
 
 
 def test_without_exclusions_there_is_no_file_of_them(paths: PhasePaths) -> None:
-    write_exclusions(paths, [generated([0], excluded_reason="x")], 2)
-    assert write_exclusions(paths, [generated([0, 1])], 2) is None
+    write_exclusions(paths, [{"task_id": 10, "excluded_reason": "x", "tries": 1}], 2)
+    assert write_exclusions(paths, [], 2) is None
     assert not paths.excluded.exists()
 
 

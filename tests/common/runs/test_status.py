@@ -81,7 +81,7 @@ def test_an_interrupted_run_shows_how_to_go_on(config: Config) -> None:
     store.write(Span(0, 3), evaluated(range(4), [True] * 4))
     assert "partial" in line(config, "1.0")
     assert "unfinished" in line(config, "1.0")
-    write_json(paths.partial, {"expected": 16, "done": 4, "to_go_on": "python3 run.py phase 1.0"})
+    write_json(paths.partial, {"expected": 16, "done": 4, "arms": 1, "to_go_on": "python3 run.py phase 1.0"})
     assert "partial 4/16" in line(config, "1.0")
     assert "to go on: python3 run.py phase 1.0" in line(config, "1.0")
 
