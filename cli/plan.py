@@ -27,14 +27,19 @@ def plan(parsed: argparse.Namespace) -> int:
     """Prints one line a phase and what stands in the way."""
     resolved = resolved_config(parsed)
     states = all_states(resolved.config)
-    rows = [(state.spec.id, state.spec.name, _action(state), _size(state.spec, resolved)) for state in states]
+    rows = [
+        (state.spec.id, state.spec.name, _action(state, resolved.config), _size(state.spec, resolved))
+        for state in states
+    ]
     say(text_table(rows, ("phase", "name", "would", "size")))
     blocks = [*_model_blocks(resolved.profile, resolved.config), *_disk_blocks(resolved)]
     say("\n".join(f"blocked: {line}" for line in blocks) if blocks else "nothing blocks it")
     return 0
 
 
-def _action(state: PhaseState) -> str:
+def _action(state: PhaseState, config: Config) -> str:
+    if getattr(config, state.spec.model_field) is None:
+        return "be skipped (no instruct model)"
     if state.state == COMPLETE:
         return "be skipped (complete)"
     count = f", {state.done} of {state.expected} done" if state.expected else ""
@@ -53,7 +58,9 @@ def _size(spec: PhaseSpec, resolved: Resolved) -> str:
 
 
 def _coefficient_solutions(config: Config) -> int:
-    tried = 1 + 2 * len(config.phase4_5_coefficients) * (1 + config.phase4_5_random_directions)
+    screened = config.phase4_5_candidates if config.phase4_5_candidates > 1 else 0
+    cells = screened + len(config.phase4_5_coefficients)
+    tried = 1 + 2 * cells * (1 + config.phase4_5_random_directions)
     problems = _problems(get_phase("4.5"), config)
     few = min(config.phase4_5_problems_per_coeff, problems)
     final = min(config.phase4_5_final_eval_problems, problems - few)

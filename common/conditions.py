@@ -21,7 +21,8 @@ class Condition(NamedTuple):
     """One way of steering.
 
     `direction` says whose layer and coefficient it has; `feature_idx` is the SAE feature whose decoder row is added
-    (None for a random direction); `draw` counts the controls of a kind from 0.
+    (None for a random direction); `target_idx` is the target itself, or the one that a control stands beside;
+    `draw` counts the controls of a kind from 0.
     """
 
     name: str
@@ -29,31 +30,39 @@ class Condition(NamedTuple):
     direction: Direction
     layer: int
     feature_idx: int | None
+    target_idx: int
     draw: int | None
     coefficient: float
 
 
 def zero(feature: Feature) -> Condition:
     """Returns the arm that adds nothing, with the hook at the feature's layer."""
-    return Condition("zero", ZERO, "correct", feature.layer, feature.index, None, 0.0)
+    return Condition("zero", ZERO, "correct", feature.layer, feature.index, feature.index, None, 0.0)
 
 
-def target(direction: Direction, feature: Feature, coefficient: float) -> Condition:
-    """Returns the feature's own direction."""
-    name = f"{direction}_{coefficient_name(coefficient)}"
-    return Condition(name, TARGET, direction, feature.layer, feature.index, None, coefficient)
+def target(direction: Direction, feature: Feature, coefficient: float, *, candidate: bool = False) -> Condition:
+    """Returns the feature's own direction; a `candidate` beside the best feature carries its place in its name."""
+    name = _name(direction, feature, coefficient, candidate)
+    return Condition(name, TARGET, direction, feature.layer, feature.index, feature.index, None, coefficient)
 
 
-def random_direction(direction: Direction, feature: Feature, coefficient: float, draw: int) -> Condition:
+def random_direction(
+    direction: Direction, feature: Feature, coefficient: float, draw: int, *, candidate: bool = False
+) -> Condition:
     """Returns control `draw` of the feature: a random direction of its norm."""
-    name = f"{direction}_{coefficient_name(coefficient)}_random_direction_{draw:02d}"
-    return Condition(name, RANDOM_DIRECTION, direction, feature.layer, None, draw, coefficient)
+    name = f"{_name(direction, feature, coefficient, candidate)}_random_direction_{draw:02d}"
+    return Condition(name, RANDOM_DIRECTION, direction, feature.layer, None, feature.index, draw, coefficient)
 
 
-def random_feature(direction: Direction, control: Feature, coefficient: float, draw: int) -> Condition:
-    """Returns control `draw` of a direction: another feature of the same layer."""
+def random_feature(direction: Direction, feature: Feature, control: int, coefficient: float, draw: int) -> Condition:
+    """Returns control `draw` of the feature: feature `control` of the same layer."""
     name = f"{direction}_{coefficient_name(coefficient)}_random_feature_{draw:02d}"
-    return Condition(name, RANDOM_FEATURE, direction, control.layer, control.index, draw, coefficient)
+    return Condition(name, RANDOM_FEATURE, direction, feature.layer, control, feature.index, draw, coefficient)
+
+
+def _name(direction: Direction, feature: Feature, coefficient: float, candidate: bool) -> str:
+    place = f"_{feature.layer}_{feature.index}" if candidate else ""
+    return f"{direction}{place}_{coefficient_name(coefficient)}"
 
 
 def coefficient_name(coefficient: float) -> str:

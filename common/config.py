@@ -152,6 +152,14 @@ class Config:
     phase4_5_coefficients: tuple[float, ...] = _setting(
         (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), "steering coefficients that are tried", distinct_numbers
     )
+    phase4_5_coefficient_unit: str = _setting(
+        "absolute",
+        "what coefficients count: absolute, or residual_norm (the stream's mean norm at the feature's layer)",
+        one_of("absolute", "residual_norm"),
+    )
+    phase4_5_candidates: int = _setting(
+        1, "best features a direction that are tried; the one that steers best is taken", between(1, 100)
+    )
     phase4_5_problems_per_coeff: int = _setting(10, "problems on which each coefficient is tried", at_least(1))
     phase4_5_final_eval_problems: int = _setting(100, "other problems on which the chosen ones are tried", at_least(0))
     phase4_5_random_directions: int = _setting(1, "random directions of equal norm a coefficient", between(1, 1000))

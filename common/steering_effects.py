@@ -199,7 +199,8 @@ def _counted(modes: list[str]) -> dict[str, int]:
 
 
 _COLUMNS = (
-    *("condition", "kind", "direction", "layer", "feature_idx", "draw", "coefficient", "position", "task_id"),
+    *("condition", "kind", "direction", "layer", "feature_idx", "target_idx", "draw", "coefficient"),
+    *("position", "task_id"),
     *("cyclomatic_complexity", "baseline_passed", "baseline_parses", "test_passed", "parses"),
     *("defines_function", "keeps_signature", "failure_mode", "stop_reason", "left_out"),
 )
@@ -208,7 +209,7 @@ _COLUMNS = (
 def _arm(rows: list[dict[str, Any]]) -> SteeredArm:
     used = [row for row in rows if row["left_out"] is None]
     return SteeredArm(
-        condition={name: rows[0][name] for name in _COLUMNS[:7]},
+        condition={name: rows[0][name] for name in _COLUMNS[:8]},
         positions=np.array([row["position"] for row in used], dtype=np.int64),
         task_ids=np.array([row["task_id"] for row in used], dtype=np.int64),
         complexity=np.array([row["cyclomatic_complexity"] for row in used], dtype=np.int64),

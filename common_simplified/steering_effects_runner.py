@@ -22,6 +22,7 @@ from common.plotting import save
 from common.runs.artifacts import (
     ACTIVATION_INDEX,
     FEATURE_SCORES,
+    SELECTED_COEFFICIENTS,
     STEERING_ANALYSIS,
     STEERING_DIRECTIONS,
     STEERING_EXAMPLES,
@@ -72,7 +73,8 @@ class SteeringEffectsRunner(SteeringRunner):
     def use_selection(self, selected: PhaseOutput, baseline: PhaseOutput) -> None:
         """Takes features and coefficients that phase 4.5 chose; `--feature` overrules the feature alone."""
         path = selected.use(STEERING_DIRECTIONS)
-        verified_bytes(path, selected.entry(STEERING_DIRECTIONS)["sha256"])
+        for name in (STEERING_DIRECTIONS, SELECTED_COEFFICIENTS):  # the one is read, the other is what people read
+            verified_bytes(selected.paths.root / name, selected.entry(name)["sha256"])
         chosen: dict[str, Any] = read_json(path)
         self.selection = selected
         self.limit = int(selected.record["max_new_tokens"])
@@ -84,9 +86,10 @@ class SteeringEffectsRunner(SteeringRunner):
             self.features[direction] = given.get(direction, known)
             self.coefficients[direction] = float(entry["coefficient"])
             if self.features[direction] != known:
-                _log.warning(
-                    "phase %s: the %s coefficient %g was chosen for feature %d:%d, not for %d:%d",
-                    *(self.phase, direction, entry["coefficient"], *known, *self.features[direction]),
+                now = self.features[direction]
+                self.notes.append(
+                    f"the {direction} coefficient {entry['coefficient']:g} was chosen for feature "
+                    f"{known.layer}:{known.index}, not for {now.layer}:{now.index}"
                 )
         self.refuse_unknown_features(baseline)
         baseline.use(ACTIVATION_INDEX)
@@ -104,6 +107,11 @@ class SteeringEffectsRunner(SteeringRunner):
             self.refuse_other(output, SAME_SAES)
         for direction, items in self.controls.items():
             self._say_how_near(direction, items)
+
+    def analysis_settings(self) -> dict[str, Any]:
+        """Returns the settings that change what is made of the solutions, and nothing about them."""
+        names = ("phase4_8_selective", "phase4_8_examples", "phase3_8_bootstrap_draws", "phase3_8_random_rivals")
+        return {name: getattr(self.config, name) for name in names}
 
     def arm_settings(self) -> dict[str, Any]:
         """Returns what decides which controls there are, and what is steered with."""
@@ -146,7 +154,7 @@ class SteeringEffectsRunner(SteeringRunner):
             feature, coefficient = self.features[direction], self.coefficients[direction]
             draws = range(self.config.phase4_8_controls)
             features: list[Condition] = [
-                random_feature(direction, Feature(feature.layer, control.index), coefficient, draw)
+                random_feature(direction, feature, control.index, coefficient, draw)
                 for draw, control in enumerate(self.controls[direction])
             ]
             directions = [random_direction(direction, feature, coefficient, draw) for draw in draws]
@@ -256,8 +264,8 @@ class SteeringEffectsRunner(SteeringRunner):
             **found,
             "coefficient_chosen": self.selection.record["choices"][direction]["how"],
             "residual_norm": self.residual_norms[feature.layer],
-            "decoder_norm": self.vectors.norm(direction),
-            "in_residual_norms": found["coefficient"] * self.norm_ratio(direction),
+            "decoder_norm": self.vectors.norm(feature),
+            "in_residual_norms": found["coefficient"] * self.norm_ratio(feature),
             "firing_rate": float(rates[feature.index]),
             "control_firing_rates": _spread([control.firing_rate for control in self.controls[direction]]),
             "selective": None if selected is None else _selective(arms, own, direction, selected),
@@ -296,11 +304,9 @@ class SteeringEffectsRunner(SteeringRunner):
         if far:
             rates = _spread([item.firing_rate for item in items])
             assert rates is not None
-            _log.warning(
-                "phase %s: %s direction: its feature fires on %.0f %% of problems, the %d nearest of layer %d on %.0f "
-                "to %.0f %% (median %.0f %%)",
-                *(self.phase, direction, 100 * rate, len(items), feature.layer),
-                *(100 * rates["minimum"], 100 * rates["maximum"], 100 * rates["median"]),
+            self.notes.append(
+                f"{direction} direction: its feature fires on {rate:.0%} of problems, the {len(items)} nearest of its "
+                f"layer on {rates['minimum']:.0%} to {rates['maximum']:.0%}, median {rates['median']:.0%}"
             )
 
     def refuse_other_role(self, output: PhaseOutput) -> None:

@@ -31,6 +31,7 @@ RESULTS_SCHEMA = pa.schema(
         ("direction", pa.string()),
         ("layer", pa.int32()),
         ("feature_idx", pa.int64()),
+        ("target_idx", pa.int64()),
         ("draw", pa.int32()),
         ("coefficient", pa.float64()),
         ("baseline_passed", pa.bool_()),

@@ -20,7 +20,6 @@ from common.errors import PipelineError, UsageError
 from common.logging import get_logger
 from common.model_facts import ModelFacts
 from common.runs.artifacts import temperature_name
-from common.runs.best_features import BestFeatures
 from common.runs.compatibility import COMPARED, refuse_other_model
 from common.runs.discovery import PhaseOutput, run_command
 from common.runs.features import Feature
@@ -60,9 +59,28 @@ class SteeringRunner(GenerationRunner):
         self.refuse_other(self.baseline_output)
         theirs, ours = self.baseline_output.record["model"]["dtype"], self.setup.dtype_name
         if ours != theirs:
-            _log.warning(
-                "phase %s: the baseline was generated in %s, steering computes in %s", self.phase, theirs, ours
-            )
+            self.notes.append(f"the baseline was generated in {theirs}, steering computes in {ours}")
+        assert self.residual_norms, "no layer is steered"  # what is missing of them is refused before generating
+
+    def execute(self) -> None:
+        """Says what a reader must know, then generates and publishes."""
+        for note in self.notes:
+            _log.warning("phase %s: %s", self.phase, note)
+        super().execute()
+
+    def analysis_settings(self) -> dict[str, Any]:
+        """Returns the settings that change what is made of the solutions, and nothing about them."""
+        return {}
+
+    def is_outdated(self) -> bool:
+        """Returns whether inputs, or the settings of the analysis, are others than those of what is published."""
+        record = read_record(self.paths)
+        return super().is_outdated() or (record is not None and record["analysis_settings"] != self.analysis_settings())
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What is said before work begins; gathered while inputs are found."""
+        return []
 
     def refuse_other(self, output: PhaseOutput, compared: Sequence[str] = COMPARED) -> None:
         """Refuses an input made with another model, for other SAEs or at another site than this phase uses."""
@@ -78,32 +96,29 @@ class SteeringRunner(GenerationRunner):
                 f"{self._baseline_command()} --fresh"
             )
 
-    def use_features(self, best: BestFeatures, output: PhaseOutput) -> None:
-        """Takes the best steering features, or the ones given with `--feature`; `output` is the baseline."""
-        given = dict(self.options.features)
-        self.features = {
-            "correct": given.get("correct", best.correct),
-            "incorrect": given.get("incorrect", best.incorrect),
-        }
-        self.refuse_unknown_features(output)
+    def steered_features(self) -> list[Feature]:
+        """Returns every feature that is steered along."""
+        return list(self.features.values())
 
     def refuse_unknown_features(self, output: PhaseOutput) -> None:
         """Refuses a feature that does not exist, or whose layer the baseline did not capture."""
         width, last = self.profile.sae.width, self.profile.n_layers - 1
-        for feature in self.features.values():
+        for feature in self.steered_features():
             if feature.layer > last:
                 raise UsageError(
                     f"phase {self.phase}: layer {feature.layer} does not exist, the model has layers 0 to {last}"
                 )
             if not 0 <= feature.index < width:
                 raise UsageError(
-                    f"feature {feature.layer}:{feature.index} does not exist: the SAE has 0 to {width - 1}"
+                    f"phase {self.phase}: feature {feature.layer}:{feature.index} does not exist, the SAE has 0 to "
+                    f"{width - 1}"
                 )
             if feature.layer not in output.record["layers"]:
                 captured = ", ".join(str(layer) for layer in output.record["layers"])
                 raise UsageError(
                     f"phase {self.phase}: layer {feature.layer} was not captured in {output.paths.root}, only "
-                    f"{captured}; run: {self._baseline_command()} --fresh --set capture_layers=all"
+                    f"{captured}; set capture_layers=all for phases 3.5, 3.6 and 7.3, beginning with: "
+                    f"{run_command(self.config, '3.5')} --fresh --set capture_layers=all"
                 )
 
     @property
@@ -113,7 +128,7 @@ class SteeringRunner(GenerationRunner):
 
     def capture_layers(self, facts: ModelFacts) -> list[int]:  # noqa: ARG002
         """Returns the layers that are steered; nothing is captured."""
-        return sorted({feature.layer for feature in self.features.values()})
+        return sorted({feature.layer for feature in self.steered_features()})
 
     def snapshots_of(self, arm: Arm) -> Snapshots | None:  # noqa: ARG002
         """Returns nothing: a copy of every condition so far would cost more than it shows."""
@@ -157,20 +172,20 @@ class SteeringRunner(GenerationRunner):
     @cached_property
     def vectors(self) -> SteeringVectors:
         """What each condition adds."""
-        return SteeringVectors(self.profile, self.features, self.config.seed, self.purpose)
+        return SteeringVectors(self.profile, self.config.seed, self.purpose)
 
     @cached_property
     def residual_norms(self) -> dict[int, float]:
         """Mean norm of the baseline's residual stream at the last prompt token, by steered layer."""
-        layers = {feature.layer for feature in self.features.values()}
+        layers = {feature.layer for feature in self.steered_features()}
         return {
             layer: mean_residual_norm(self.baseline_output, self.baseline, layer, self.profile.d_model)
             for layer in sorted(layers)
         }
 
-    def norm_ratio(self, direction: Direction) -> float:
-        """Returns the norm of a direction's decoder row in units of the residual stream's mean norm at its layer."""
-        return self.vectors.norm(direction) / self.residual_norms[self.features[direction].layer]
+    def norm_ratio(self, feature: Feature) -> float:
+        """Returns the norm of a feature's decoder row in units of the residual stream's mean norm at its layer."""
+        return self.vectors.norm(feature) / self.residual_norms[feature.layer]
 
     @cached_property
     def files(self) -> ArmFiles:
@@ -220,7 +235,6 @@ class SteeringRunner(GenerationRunner):
             "steering_points": {str(layer): str(self.setup.points[layer]) for layer in layers},
             "saes": {str(layer): self.setup.saes[layer]._asdict() for layer in layers},
             "conditions": [list(condition) for condition in arm.conditions],
-            "targets": {name: list(feature) for name, feature in self.features.items()} if is_drawn else None,
             "seed": [self.config.seed, self.purpose] if is_drawn else None,
             "positions": _digest(sorted(arm.positions or [])),
             "prompts": self._prompts_digest,
@@ -239,6 +253,7 @@ class SteeringRunner(GenerationRunner):
             **record,
             "prompt_format": self.baseline_output.record["prompt_format"],
             "baseline_phase": self.baseline_output.phase,
+            "analysis_settings": self.analysis_settings(),
             "max_new_tokens": self.limit,
             "steer_bos": self.config.steer_bos,
             "steering_features": {name: list(feature) for name, feature in self.features.items()},

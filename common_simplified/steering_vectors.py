@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from functools import cached_property
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from common.conditions import RANDOM_DIRECTION, Condition
 from common.profiles import Profile
 from common.runs.features import Feature
-from common.statistics.permutation import Direction
 from common.statistics.seeding import generator
 from common.statistics.selection import FloatArray
 from common_simplified.sae_loader import decoder_norms, decoder_row
@@ -32,14 +30,15 @@ class ControlFeature(NamedTuple):
 
 
 class SteeringVectors:
-    """Gives each condition its vector; `features` are the targets whose norms random directions have.
+    """Gives each condition its vector.
 
     `purpose` separates the draws of random directions that serve different ends (choosing, controlling).
     """
 
-    def __init__(self, profile: Profile, features: Mapping[Direction, Feature], seed: int, purpose: str) -> None:
-        self._profile, self._features, self._seed, self._purpose = profile, features, seed, purpose
+    def __init__(self, profile: Profile, seed: int, purpose: str) -> None:
+        self._profile, self._seed, self._purpose = profile, seed, purpose
         self._known: dict[Condition, Steering] = {}
+        self._norms: dict[Feature, float] = {}
 
     def steering(self, condition: Condition, point: HookPoint) -> Steering:
         """Returns what the engine adds for a condition; the same object each time."""
@@ -55,15 +54,14 @@ class SteeringVectors:
         assert condition.draw is not None, f"{condition.name} is no draw"
         source = generator(self._seed, "steering direction", self._purpose, condition.direction, condition.draw)
         drawn = source.standard_normal(self._profile.d_model)
-        return torch.from_numpy((drawn / np.linalg.norm(drawn) * self._norms[condition.direction]).astype(np.float32))
+        norm = self.norm(Feature(condition.layer, condition.target_idx))
+        return torch.from_numpy((drawn / np.linalg.norm(drawn) * norm).astype(np.float32))
 
-    def norm(self, direction: Direction) -> float:
-        """Returns the Euclidean norm of a target's decoder row."""
-        return self._norms[direction]
-
-    @cached_property
-    def _norms(self) -> dict[Direction, float]:
-        return {name: float(decoder_row(self._profile, *item).double().norm()) for name, item in self._features.items()}
+    def norm(self, feature: Feature) -> float:
+        """Returns the Euclidean norm of a feature's decoder row."""
+        if feature not in self._norms:
+            self._norms[feature] = float(decoder_row(self._profile, *feature).double().norm())
+        return self._norms[feature]
 
 
 def firing_rates(scores: pa.Table, layer: int, n_correct: int, n_incorrect: int) -> FloatArray:

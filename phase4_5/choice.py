@@ -8,7 +8,7 @@ the range looked for is said beside it, and decides nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from common.code_survival import char_similarity, length_ratio, token_similarity
 from common.conditions import RANDOM_DIRECTION, TARGET, coefficient_name
-from common.statistics.permutation import Direction
+from common.runs.features import Feature
+from common.statistics.permutation import DIRECTIONS, Direction
 from common.steering_effects import SteeredArm, arms_of, chosen, failure_modes, survival
 
 FLIP_RATE_LOOKED_FOR = (0.20, 0.60)
@@ -24,8 +25,9 @@ PARSING_LOOKED_FOR = 0.80
 
 
 class Choice(NamedTuple):
-    """A direction's coefficient, whether it was suggested or chosen by hand, and why."""
+    """A direction's feature and coefficient, whether the latter was suggested or chosen by hand, and why."""
 
+    feature: Feature
     coefficient: float
     how: str
     rationale: str
@@ -51,23 +53,21 @@ def generation_divergence(baseline: Sequence[str], steered: Sequence[str]) -> Di
 
 
 def coefficient_report(
-    arms: Sequence[SteeredArm],
-    direction: Direction,
-    coefficient: float,
-    codes: Mapping[str, Sequence[tuple[str, str]]],
+    target: SteeredArm,
+    controls: Sequence[SteeredArm],
+    pairs: Sequence[tuple[str, str]],
     norm_ratio: float,
 ) -> dict[str, Any]:
-    """Returns what one coefficient did in one direction, with the random directions of equal norm beside it.
+    """Returns what one coefficient of one feature did, with the random directions of equal norm beside it.
 
-    `codes` gives, by condition, the baseline's and the steered code of each row that enters rates; `norm_ratio` is the
-    norm of the direction over the mean norm of the residual stream.
+    `pairs` holds the baseline's and the steered code of each row that enters rates; `norm_ratio` is the norm of the
+    direction over the mean norm of the residual stream.
     """
-    (target,) = [arm for arm in chosen(arms, TARGET, direction) if arm.condition["coefficient"] == coefficient]
-    controls = [arm for arm in chosen(arms, RANDOM_DIRECTION, direction) if arm.condition["coefficient"] == coefficient]
-    pairs = codes[target.condition["condition"]]
+    condition = target.condition
     return {
-        "coefficient": coefficient,
-        "in_residual_norms": coefficient * norm_ratio,
+        "feature": {"layer": condition["layer"], "index": condition["feature_idx"]},
+        "coefficient": condition["coefficient"],
+        "in_residual_norms": condition["coefficient"] * norm_ratio,
         "effect": target.flips().as_dict(),
         **survival(target),
         **generation_divergence([one for one, _ in pairs], [other for _, other in pairs])._asdict(),
@@ -80,62 +80,91 @@ def coefficient_report(
     }
 
 
-def all_reports(
-    table: pa.Table, coefficients: Mapping[Direction, Sequence[float]], norm_ratios: Mapping[Direction, float]
-) -> dict[Direction, list[dict[str, Any]]]:
-    """Returns the report of every coefficient of either direction, from a table of results."""
+def all_reports(table: pa.Table, norm_ratio: Callable[[Feature], float]) -> dict[Direction, list[dict[str, Any]]]:
+    """Returns the report of every feature and coefficient of either direction, from a table of results, in its order.
+
+    `norm_ratio` gives the norm of a feature's direction over the mean norm of the residual stream at its layer.
+    """
     arms = arms_of(table)
     codes: dict[str, list[tuple[str, str]]] = {}
     for row in table.select(["condition", "left_out", "baseline_code", "generated_code"]).to_pylist():
         pairs = codes.setdefault(row["condition"], [])
         if row["left_out"] is None:
             pairs.append((row["baseline_code"], row["generated_code"]))
-    return {
-        direction: [coefficient_report(arms, direction, value, codes, norm_ratios[direction]) for value in values]
-        for direction, values in coefficients.items()
-    }
+    found: dict[Direction, list[dict[str, Any]]] = {direction: [] for direction in DIRECTIONS}
+    for target in chosen(arms, TARGET):
+        own = target.condition
+        beside = [arm for arm in chosen(arms, RANDOM_DIRECTION, own["direction"]) if _same_place(arm, target)]
+        ratio = norm_ratio(Feature(own["layer"], own["feature_idx"]))
+        found[own["direction"]].append(coefficient_report(target, beside, codes[own["condition"]], ratio))
+    return found
+
+
+def _same_place(control: SteeredArm, target: SteeredArm) -> bool:
+    names = ("layer", "target_idx", "coefficient")
+    return all(control.condition[name] == target.condition[name] for name in names)
 
 
 def suggestion(direction: Direction, reports: Sequence[Mapping[str, Any]]) -> Choice:
-    """Returns the coefficient to take and why; of equally good ones the smallest in size, and never 0 itself."""
+    """Returns the feature and coefficient to take, and why.
+
+    `reports` stand in rank order of their features; of equally good ones the one that is farthest beyond its random
+    directions is taken, then the better ranked feature, then the smallest coefficient in size; 0 itself only where
+    nothing else was tried.
+    """
     reports = [report for report in reports if report["coefficient"] != 0] or reports
-    scored = [(merit(direction, report), report) for report in reports]
-    best = max(score for score, _ in scored)
-    report = min((item for score, item in scored if score == best), key=lambda item: abs(item["coefficient"]))
-    effect = report["effect"]
+    ranks = list(dict.fromkeys(_feature(report) for report in reports))
+    report = min(
+        reports,
+        key=lambda item: (
+            *(-merit(direction, item), -beyond_random(direction, item)),
+            *(ranks.index(_feature(item)), abs(item["coefficient"])),
+        ),
+    )
+    effect, tried, rank = report["effect"], f"{len(reports)} coefficients", ranks.index(_feature(report)) + 1
+    if len(ranks) > 1:
+        tried = f"{len(reports)} trials of {len(ranks)} features (this one ranks {rank})"
     if direction == "correct":
-        random_net = [item["effect"]["net"] for item in report["random_directions"]]
+        others = [item["effect"]["net"] for item in report["random_directions"]]
         reason = (
-            f"{effect['fixes']} fixes − {effect['breaks']} breaks = {effect['net']:+d}, the most of {len(reports)} "
-            f"coefficients on {effect['n']} problems ({_number(np.mean(random_net))} "
-            "along random directions of equal norm)"
+            f"{effect['fixes']} fixes − {effect['breaks']} breaks = {effect['net']:+d}, the most of {tried} on "
+            f"{effect['n']} problems ({_number(np.mean(others))} along random directions of equal norm)"
         )
     else:
         others = [item["effect"]["breaks_that_parse"] for item in report["random_directions"]]
         reason = (
             f"{effect['breaks_that_parse']} breaks that still parse, {_number(np.mean(others))} along random "
-            f"directions of equal norm, the largest difference of {len(reports)} coefficients on {effect['n']} problems"
+            f"directions of equal norm, the largest difference of {tried} on {effect['n']} problems"
         )
-    doubt = "" if best > 0 else "; no coefficient does better than nothing here, so read the examples"
-    return Choice(report["coefficient"], "suggested", f"{reason}{doubt}. {in_range(report)}")
+    better = merit(direction, report) > 0
+    doubt = "" if better else "; no coefficient does better than nothing here, so read the examples"
+    return Choice(_feature(report), report["coefficient"], "suggested", f"{reason}{doubt}. {in_range(report)}")
 
 
 def by_hand(coefficient: float, suggested: Choice, reports: Sequence[Mapping[str, Any]]) -> Choice:
     """Returns a person's choice, with what the grid says of it if it was tried, and what was suggested."""
-    tried = [in_range(report) for report in reports if report["coefficient"] == coefficient]
+    own = [report for report in reports if _feature(report) == suggested.feature]
+    tried = [in_range(report) for report in own if report["coefficient"] == coefficient]
     what = tried[0] if tried else "It was not tried in the grid"
     reason = f"chosen by hand; suggested was {coefficient_name(suggested.coefficient)}. {what}"
-    return Choice(coefficient, "by hand", reason)
+    return Choice(suggested.feature, coefficient, "by hand", reason)
+
+
+def _feature(report: Mapping[str, Any]) -> Feature:
+    return Feature(**report["feature"])
 
 
 def merit(direction: Direction, report: Mapping[str, Any]) -> float:
     """Returns what a coefficient is judged by: fixes − breaks, or breaks that parse beyond random directions' mean."""
-    effect = report["effect"]
-    if direction == "correct":
-        return float(effect["net"])
-    others = [item["effect"]["breaks_that_parse"] for item in report["random_directions"]]
+    return float(report["effect"]["net"]) if direction == "correct" else beyond_random(direction, report)
+
+
+def beyond_random(direction: Direction, report: Mapping[str, Any]) -> float:
+    """Returns the primary outcome less the mean one of the random directions of equal norm."""
+    name = "net" if direction == "correct" else "breaks_that_parse"
+    others = [item["effect"][name] for item in report["random_directions"]]
     # One division of whole numbers: a difference of rounded means would hide ties.
-    return (len(others) * effect["breaks_that_parse"] - sum(others)) / len(others)
+    return (len(others) * report["effect"][name] - sum(others)) / len(others)
 
 
 def in_range(report: Mapping[str, Any]) -> str:

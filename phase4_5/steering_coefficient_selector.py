@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from common.code_survival import char_similarity, length_ratio, token_similarity
 from common.conditions import Condition, random_direction, target, zero
-from common.errors import OtherSettingsError, UsageError
+from common.errors import UsageError
 from common.logging import get_logger
 from common.plotting import save
 from common.runs.artifacts import (
@@ -29,24 +29,26 @@ from common.runs.artifacts import (
     COEFFICIENT_RESULTS,
     COEFFICIENT_SUMMARY,
     FINAL_EVALUATION,
+    SCREENING,
     SELECTED_COEFFICIENTS,
     STEERING_DIRECTIONS,
 )
-from common.runs.best_features import best_features
-from common.runs.files import write_json
+from common.runs.best_features import top_features
+from common.runs.features import Feature
+from common.runs.files import ensure_directory, read_json, write_json
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.slices import covered
 from common.statistics.detection_report import difficulty_of
 from common.statistics.permutation import DIRECTIONS, Direction
 from common.statistics.stratified import stratified_subset
 from common.steering_effects import arms_of, noise_floor
-from common.steering_examples import write_examples
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_work import Arm
 from common_simplified.steering_runner import SteeringRunner, greedy_dataset
 from phase4_5.choice import Choice, Divergence, all_reports, by_hand, generation_divergence, suggestion
-from phase4_5.final_evaluation import FinalEvaluation, directory_of
+from phase4_5.examples import write_coefficient_examples
 from phase4_5.plots import coefficient_analysis
+from phase4_5.side_run import SideRun, final_directory, run_beside
 
 _log = get_logger(__name__)
 Reports = dict[Direction, list[dict[str, Any]]]
@@ -62,6 +64,8 @@ class SteeringCoefficientSelector(SteeringRunner):
     choices: dict[Direction, Choice] | None = None
     final: pa.Table | None = None
     reports: Reports | None = None
+    screening: pa.Table | None = None
+    screened: Reports | None = None
 
     def find_inputs(self) -> None:
         """Finds the baseline and the steering features, and draws the problems."""
@@ -71,26 +75,69 @@ class SteeringCoefficientSelector(SteeringRunner):
         self.limit = self.config.phase4_5_max_new_tokens
         self.use_baseline(output, greedy_dataset(output))
         output.use(ACTIVATION_INDEX)
-        self.use_features(best_features(self.find("2.5")), output)
+        given = dict(self.options.features)
+        best = top_features(self.find("2.5"), self.config.phase4_5_candidates)
+        self.candidates: dict[Direction, list[Feature]] = {
+            name: [given[name]] if name in given else best[name] for name in DIRECTIONS
+        }
+        self.features = {name: items[0] for name, items in self.candidates.items()}
+        self.refuse_unknown_features(output)
         few, more = self.config.phase4_5_problems_per_coeff, self.config.phase4_5_final_eval_problems
         self.grid_positions = self._draw(few, "coefficient problems", [])
         self.final_positions = self._draw(more, "final evaluation problems", self.grid_positions)
 
+        if not self.grid_positions:
+            raise UsageError(
+                "phase 4.5: no problem can be drawn: every baseline solution is longer than phase4_5_max_new_tokens = "
+                f"{self.limit} (raise it, or run phase 3.6 again)"
+            )
+
+    def steered_features(self) -> list[Feature]:
+        """Returns every candidate of either direction."""
+        return list(dict.fromkeys(feature for items in self.candidates.values() for feature in items))
+
+    def execute(self) -> None:
+        """Chooses a feature a direction where several are tried, then works on the grid, the choice and the rest."""
+        if any(len(items) > 1 for items in self.candidates.values()):
+            ensure_directory(self.paths.root)
+            self._screen()
+        super().execute()
+
+    def set_aside(self, *, besides: Collection[Path] = ()) -> None:
+        """Moves what stands in the directory aside, but for the screening, which has put itself aside."""
+        super().set_aside(besides={*besides, self.paths.root / SCREENING})
+
     def arms(self) -> list[Arm]:
         """The zero arm and, for each direction and coefficient, the feature beside random directions."""
         conditions = [zero(self.features["correct"])]
-        for direction in DIRECTIONS:
-            for coefficient in self.config.phase4_5_coefficients:
-                conditions += self._cell(direction, coefficient)
+        for direction, feature in self.features.items():
+            for coefficient in self.coefficients[feature]:
+                conditions += self._cell(direction, feature, coefficient)
         return self.grouped("grid", conditions, self.grid_positions)
+
+    @cached_property
+    def coefficients(self) -> dict[Feature, tuple[float, ...]]:
+        """The coefficients that are tried of each feature, in the unit of the steering itself."""
+        asked = self.config.phase4_5_coefficients
+        if self.config.phase4_5_coefficient_unit == "absolute":
+            return dict.fromkeys(self.steered_features(), asked)
+        return {
+            feature: tuple(float(f"{value / self.norm_ratio(feature):.3g}") for value in asked)
+            for feature in self.steered_features()
+        }
 
     def arm_settings(self) -> dict[str, Any]:
         """Returns what decides which coefficients are tried, and along what."""
         return {
             "phase4_5_coefficients": list(self.config.phase4_5_coefficients),
+            "phase4_5_coefficient_unit": self.config.phase4_5_coefficient_unit,
+            "phase4_5_max_new_tokens": self.limit,
             "phase4_5_random_directions": self.config.phase4_5_random_directions,
             "phase4_5_problems_per_coeff": self.config.phase4_5_problems_per_coeff,
-            "features": {name: f"{feature.layer}:{feature.index}" for name, feature in self.features.items()},
+            "features": {
+                name: ", ".join(f"{feature.layer}:{feature.index}" for feature in items)
+                for name, items in self.candidates.items()
+            },
         }
 
     def is_outdated(self) -> bool:
@@ -111,7 +158,8 @@ class SteeringCoefficientSelector(SteeringRunner):
         self.choices = {direction: self._choose(direction, self.reports[direction]) for direction in DIRECTIONS}
         for direction, choice in self.choices.items():
             _log.info(
-                "phase 4.5: %s: coefficient %g (%s): %s", direction, choice.coefficient, choice.how, choice.rationale
+                "phase 4.5: %s: layer %d, feature %d, coefficient %g (%s): %s",
+                *(direction, *choice.feature, choice.coefficient, choice.how, choice.rationale),
             )
         if self.final_positions:
             self.final = self._evaluate_choices()
@@ -125,9 +173,10 @@ class SteeringCoefficientSelector(SteeringRunner):
                 shutil.rmtree(path)
 
     def evaluate_coefficient(self, direction: Direction, coefficient: float) -> dict[str, Any]:
-        """Returns what a coefficient of the grid did (see `phase4_5.choice.coefficient_report`)."""
+        """Returns what a coefficient of the grid did with the direction's feature (see `choice.coefficient_report`)."""
         assert self.reports is not None, "the grid has not been run"
-        return self.reports[direction][self.config.phase4_5_coefficients.index(coefficient)]
+        (report,) = [item for item in self.reports[direction] if item["coefficient"] == coefficient]
+        return report
 
     @staticmethod
     def calculate_flip_rate(baseline_passed: Sequence[bool], steered_passed: Sequence[bool]) -> float | None:
@@ -143,13 +192,13 @@ class SteeringCoefficientSelector(SteeringRunner):
     def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:
         """Writes summary, examples, plot and, where the grid is whole, the selected coefficients."""
         table = written.datasets[COEFFICIENT_RESULTS]
-        choices = {name: choice._asdict() for name, choice in (self.choices or {}).items()}
+        choices = {name: self._as_record(choice) for name, choice in (self.choices or {}).items()}
         details = {"choices": choices, "final_problems": len(self.final_positions)}
         if table.num_rows == 0:
             return [], details  # a slice without any of the drawn problems
         self.reports = self.reports or self._reports(table)
         floor = noise_floor(arms_of(table))
-        directions = {direction: self._direction(direction, self.reports[direction]) for direction in DIRECTIONS}
+        directions = {direction: self._direction(direction) for direction in DIRECTIONS}
         final = self._final_report()
         summary = {
             "what": "steering coefficients tried on the hyperparameter split against the stored baseline",
@@ -170,6 +219,8 @@ class SteeringCoefficientSelector(SteeringRunner):
             outputs.append(output_file(self.paths, path.name))
         if self.choices is not None:
             outputs += self._write_selected(final)
+        if self.screening is not None:
+            outputs.append(output_file(self.paths, f"{SCREENING}/{COEFFICIENT_RESULTS}", self.screening.num_rows))
         if self.final is not None:
             name = f"{self._final_directory()}/{COEFFICIENT_RESULTS}"
             outputs.append(output_file(self.paths, name, self.final.num_rows))
@@ -192,15 +243,36 @@ class SteeringCoefficientSelector(SteeringRunner):
         """Counts by reason the problems that could not be drawn."""
         return dict(Counter(why for row in self.baseline if (why := row.left_out(self.limit)) is not None))
 
-    def _cell(self, direction: Direction, coefficient: float) -> list[Condition]:
-        feature = self.features[direction]
-        draws = range(self.config.phase4_5_random_directions)
-        others = [random_direction(direction, feature, coefficient, draw) for draw in draws]
-        return [target(direction, feature, coefficient), *others]
+    def _cell(self, direction: Direction, feature: Feature, coefficient: float) -> list[Condition]:
+        draws, candidate = range(self.config.phase4_5_random_directions), feature != self.candidates[direction][0]
+        others = [random_direction(direction, feature, coefficient, draw, candidate=candidate) for draw in draws]
+        return [target(direction, feature, coefficient, candidate=candidate), *others]
+
+    def _screen(self) -> None:
+        """Tries every candidate at the middle coefficient and takes the one that steers best."""
+        conditions = []
+        for direction, features in self.candidates.items():
+            for feature in features:
+                tried = sorted(self.coefficients[feature], key=abs)
+                conditions += self._cell(direction, feature, tried[len(tried) // 2])
+        side = run_beside(self, SCREENING, conditions, self.grid_positions, fresh=self.options.fresh)
+        self.screening = side.published()
+        self._count_seconds("screening", side)
+        self.screened = all_reports(self.screening, self.norm_ratio)
+        for direction in DIRECTIONS:
+            choice = suggestion(direction, self.screened[direction])
+            self.features[direction] = choice.feature
+            _log.info(
+                "phase 4.5: %s: layer %d, feature %d of %d screened: %s",
+                *(direction, *choice.feature, len(self.candidates[direction]), choice.rationale),
+            )
+
+    def _count_seconds(self, name: str, side: SideRun) -> None:
+        for stage, seconds in side.wall_seconds.items():
+            self.wall_seconds[f"{name} {stage}"] = seconds
 
     def _reports(self, table: pa.Table) -> Reports:
-        grid: dict[Direction, Sequence[float]] = dict.fromkeys(DIRECTIONS, self.config.phase4_5_coefficients)
-        return all_reports(table, grid, {name: self.norm_ratio(name) for name in DIRECTIONS})
+        return all_reports(table, self.norm_ratio)
 
     def _choose(self, direction: Direction, reports: Sequence[dict[str, Any]]) -> Choice:
         suggested = suggestion(direction, reports)
@@ -208,47 +280,45 @@ class SteeringCoefficientSelector(SteeringRunner):
         return suggested if coefficient is None else by_hand(coefficient, suggested, reports)
 
     def _chosen_before(self, direction: str) -> float | None:
-        """Returns the coefficient that a person chose before, for the same feature; None where it was suggested."""
+        """Returns the coefficient that a person chose before, if its feature is tried now; None where suggested."""
         record = read_record(self.paths)
         choice = {} if record is None else record["choices"].get(direction, {})
         if record is None or choice.get("how") != "by hand":
             return None
-        now = {name: list(feature) for name, feature in self.features.items()}
-        return choice["coefficient"] if record["steering_features"][direction] == now[direction] else None
+        tried = [list(feature) for items in self.candidates.values() for feature in items]
+        return choice["coefficient"] if record["steering_features"][direction] in tried else None
 
     def _final_directory(self) -> str:
         assert self.choices is not None
-        return directory_of({name: choice.coefficient for name, choice in self.choices.items()})
+        return final_directory({name: choice.coefficient for name, choice in self.choices.items()})
 
     def _evaluate_choices(self) -> pa.Table:
         assert self.choices is not None
-        coefficients: dict[Direction, float] = {name: item.coefficient for name, item in self.choices.items()}
-        final = FinalEvaluation(self, coefficients, self.final_positions, fresh=False)
-        try:
-            final.execute()
-        except OtherSettingsError:  # other problems, or another limit, than when this choice was last evaluated
-            final = FinalEvaluation(self, coefficients, self.final_positions, fresh=True)
-            final.execute()
-        for stage, seconds in final.wall_seconds.items():
-            self.wall_seconds[f"final {stage}"] = seconds
-        return final.published()
+        conditions = [zero(self.features["correct"])]
+        for direction, choice in self.choices.items():
+            conditions += self._cell(direction, choice.feature, choice.coefficient)
+        side = run_beside(self, self._final_directory(), conditions, self.final_positions, fresh=False)
+        self._count_seconds("final", side)
+        return side.published()
 
-    def _direction(self, direction: Direction, reports: list[dict[str, Any]]) -> dict[str, Any]:
+    def _direction(self, direction: Direction) -> dict[str, Any]:
+        assert self.reports is not None
         feature = self.features[direction]
         return {
             "feature": feature._asdict(),
             "residual_norm": self.residual_norms[feature.layer],
-            "decoder_norm": self.vectors.norm(direction),
-            "chosen": None if self.choices is None else self.choices[direction]._asdict(),
-            "coefficients": reports,
+            "decoder_norm": self.vectors.norm(feature),
+            "chosen": None if self.choices is None else self._as_record(self.choices[direction]),
+            "coefficients": self.reports[direction],
+            "candidates": [item._asdict() for item in self.candidates[direction]],
+            "screening": None if self.screened is None else self.screened[direction],
         }
 
     def _final_report(self) -> dict[str, Any]:
         if self.choices is None or self.final is None:
             why = "the grid is not whole" if self.choices is None else "no problem is left for it"
             return {"reason": why, "n_problems": 0, "directions": {}}
-        chosen: dict[Direction, Sequence[float]] = {name: [item.coefficient] for name, item in self.choices.items()}
-        reports = all_reports(self.final, chosen, {name: self.norm_ratio(name) for name in DIRECTIONS})
+        reports = all_reports(self.final, self.norm_ratio)
         for name, (report,) in reports.items():
             effect = report["effect"]
             _log.info(
@@ -277,53 +347,32 @@ class SteeringCoefficientSelector(SteeringRunner):
         selected = {
             name: {
                 **directions[name],
-                "in_residual_norms": choice.coefficient * self.norm_ratio(name),
+                "in_residual_norms": choice.coefficient * self.norm_ratio(choice.feature),
                 "chosen": choice.how,
                 "rationale": choice.rationale,
                 "on_other_problems": final["directions"].get(name, {}).get("effect"),
-                "timestamp": moment,
+                "timestamp": self._moment_of(name, choice) or moment,
             }
             for name, choice in self.choices.items()
         }
         files = {SELECTED_COEFFICIENTS: selected, STEERING_DIRECTIONS: directions}
         return [OutputFile(name, write_json(self.paths.root / name, content)) for name, content in files.items()]
 
+    def _moment_of(self, direction: Direction, choice: Choice) -> str | None:
+        """Returns when the same choice was made before: writing it again is not choosing again."""
+        record, path = read_record(self.paths), self.paths.root / SELECTED_COEFFICIENTS
+        if record is None or record["choices"].get(direction) != self._as_record(choice) or not path.is_file():
+            return None
+        return str(read_json(path)[direction]["timestamp"])
+
+    @staticmethod
+    def _as_record(choice: Choice) -> dict[str, Any]:
+        return {**choice._asdict(), "feature": choice.feature._asdict()}
+
     def _write_examples(self, table: pa.Table) -> list[OutputFile]:
         """Writes every steered solution of the grid, and of the final evaluation, as a diff against the baseline's."""
-        written = self._examples_of(table, {name: self.config.phase4_5_coefficients for name in DIRECTIONS}, "")
-        if self.final is not None and self.choices is not None:
-            chosen: dict[Direction, tuple[float, ...]] = {
-                name: (choice.coefficient,) for name, choice in self.choices.items()
-            }
-            written += self._examples_of(self.final, chosen, "_other_problems")
-        return written
-
-    def _examples_of(
-        self, table: pa.Table, coefficients: dict[Direction, tuple[float, ...]], suffix: str
-    ) -> list[OutputFile]:
-        outputs, of_condition = [], {}
-        for row in table.to_pylist():
-            of_condition.setdefault(row["condition"], []).append(row)
-        for direction, values in coefficients.items():
-            feature = self.features[direction]
-            for value in values:
-                name = target(direction, feature, value).name
-                shown = [_with_similarity(self.example(row)) for row in of_condition.get(name, [])]
-                title = f"{direction}-preferring feature {feature.layer}:{feature.index}, coefficient {value:g}"
-                note = f"all {len(shown)} problems on which this coefficient was tried"
-                directory = self.paths.root / COEFFICIENT_EXAMPLES
-                for path in write_examples(directory, f"{name}{suffix}", title, note, shown):
-                    outputs.append(output_file(self.paths, str(path.relative_to(self.paths.root))))
-        return outputs
-
-
-def _with_similarity(row: dict[str, Any]) -> dict[str, Any]:
-    baseline, steered = row["baseline_code"], row["generated_code"]
-    if baseline is None or steered is None:
-        return row
-    return {
-        **row,
-        "token_similarity": token_similarity(baseline, steered),
-        "char_similarity": char_similarity(baseline, steered),
-        "length_ratio": length_ratio(steered, baseline),
-    }
+        directory = self.paths.root / COEFFICIENT_EXAMPLES
+        paths = write_coefficient_examples(directory, table, self.example)
+        if self.final is not None:
+            paths += write_coefficient_examples(directory, self.final, self.example, "_other_problems")
+        return [output_file(self.paths, str(path.relative_to(self.paths.root))) for path in paths]

@@ -6,13 +6,10 @@ steering only where the predictor fires stands beside constant steering.
 
 from __future__ import annotations
 
-from common.logging import get_logger
 from common.runs.detection_output import SelectedProblems, predictor_fires, use_detection, validation_scores
 from common.statistics.permutation import Direction
 from common_simplified.steering_effects_runner import SteeringEffectsRunner
 from common_simplified.steering_runner import greedy_dataset
-
-_log = get_logger(__name__)
 
 
 class SteeringEffectAnalyzer(SteeringEffectsRunner):
@@ -31,7 +28,7 @@ class SteeringEffectAnalyzer(SteeringEffectsRunner):
         if self._evaluated is not None:
             use_detection(self._evaluated)
         elif self.config.phase4_8_selective:
-            _log.info("phase 4.8: phase 3.8 has not been run: no selective steering")
+            self.notes.append("phase 3.8 has not been run: no selective steering")
 
     def steered_where_predicted(self) -> dict[Direction, SelectedProblems]:
         """Returns where each predictor fires, by phase 3.8's scores and thresholds."""

@@ -9,6 +9,7 @@ from common.runs.artifacts import BEST_FEATURES, TOP_FEATURES
 from common.runs.discovery import PhaseOutput
 from common.runs.features import Feature
 from common.runs.files import read_json, verified_bytes
+from common.statistics.permutation import DIRECTIONS, Direction
 
 WITHOUT_T_STATISTICS = "phase 2.10 has not been run: phase 2.5's features serve as predictors too"
 
@@ -45,6 +46,13 @@ def best_features(output: PhaseOutput) -> BestFeatures:
             )
     first = {name: Feature(items[0]["layer"], items[0]["feature_idx"]) for name, items in top.items()}
     return BestFeatures(first["correct"], first["incorrect"])
+
+
+def top_features(output: PhaseOutput, n: int) -> dict[Direction, list[Feature]]:
+    """Reads the `n` best features of either direction, in rank order; each direction must have one."""
+    best_features(output)
+    top: dict[str, Any] = read_json(output.use(TOP_FEATURES))
+    return {name: [Feature(item["layer"], item["feature_idx"]) for item in top[name][:n]] for name in DIRECTIONS}
 
 
 def recorded_features(output: PhaseOutput) -> tuple[BestFeatures, BestFeatures]:

@@ -193,9 +193,9 @@ class PhaseRunner(ABC):
         """Returns the error that says how far a stopped run came, and how to go on."""
         return Interrupted(f"stopped with {done:,} of {expected:,} {unit} done; to go on: {self.command()}")
 
-    def set_aside(self) -> None:
-        """Moves everything that stands in the phase's directory to `superseded/` (`--fresh`)."""
-        kept = {self.paths.superseded, self.paths.logs, self.paths.locks}
+    def set_aside(self, *, besides: Collection[Path] = ()) -> None:
+        """Moves everything that stands in the phase's directory, `besides` excepted, to `superseded/` (`--fresh`)."""
+        kept = {self.paths.superseded, self.paths.logs, self.paths.locks, *besides}
         moved = [path for path in self.paths.root.iterdir() if path not in kept] if self.paths.root.is_dir() else []
         if not moved:
             return
