@@ -22,6 +22,7 @@ from common.steering_effects import SteeredArm, arms_of, chosen, failure_modes, 
 
 FLIP_RATE_LOOKED_FOR = (0.20, 0.60)
 PARSING_LOOKED_FOR = 0.80
+SCREENING_MARGIN = 0.1
 
 
 class Choice(NamedTuple):
@@ -139,6 +140,27 @@ def suggestion(direction: Direction, reports: Sequence[Mapping[str, Any]]) -> Ch
     better = merit(direction, report) > 0
     doubt = "" if better else "; no coefficient does better than nothing here, so read the examples"
     return Choice(_feature(report), report["coefficient"], "suggested", f"{reason}{doubt}. {in_range(report)}")
+
+
+def screened_feature(direction: Direction, reports: Sequence[Mapping[str, Any]]) -> Choice:
+    """Returns the feature that goes into the grid, and why.
+
+    The best ranked one, unless another is ahead of it on the screened problems by more than `SCREENING_MARGIN` of them:
+    the largest of several noisy figures alone would often be a worse feature.
+    """
+    found = suggestion(direction, reports)
+    own = [report for report in reports if _feature(report) == _feature(reports[0])]
+    (theirs,) = [
+        item for item in reports if (_feature(item), item["coefficient"]) == (found.feature, found.coefficient)
+    ]
+    ahead = merit(direction, theirs) - max(merit(direction, report) for report in own)
+    if found.feature == _feature(reports[0]) or ahead > SCREENING_MARGIN * theirs["effect"]["n"]:
+        return found
+    kept = suggestion(direction, own)
+    place = f"{found.feature.layer}:{found.feature.index}"
+    return kept._replace(
+        rationale=f"kept as the best ranked: {place} is ahead by {_number(ahead)} only. {kept.rationale}"
+    )
 
 
 def by_hand(coefficient: float, suggested: Choice, reports: Sequence[Mapping[str, Any]]) -> Choice:

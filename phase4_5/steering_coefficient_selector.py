@@ -45,7 +45,15 @@ from common.steering_effects import arms_of, noise_floor
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_work import Arm
 from common_simplified.steering_runner import SteeringRunner, greedy_dataset
-from phase4_5.choice import Choice, Divergence, all_reports, by_hand, generation_divergence, suggestion
+from phase4_5.choice import (
+    Choice,
+    Divergence,
+    all_reports,
+    by_hand,
+    generation_divergence,
+    screened_feature,
+    suggestion,
+)
 from phase4_5.examples import write_coefficient_examples
 from phase4_5.plots import coefficient_analysis
 from phase4_5.side_run import SideRun, final_directory, run_beside
@@ -260,7 +268,7 @@ class SteeringCoefficientSelector(SteeringRunner):
         self._count_seconds("screening", side)
         self.screened = all_reports(self.screening, self.norm_ratio)
         for direction in DIRECTIONS:
-            choice = suggestion(direction, self.screened[direction])
+            choice = screened_feature(direction, self.screened[direction])
             self.features[direction] = choice.feature
             _log.info(
                 "phase 4.5: %s: layer %d, feature %d of %d screened: %s",

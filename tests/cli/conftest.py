@@ -13,6 +13,7 @@ import pytest
 
 from common.logging import ROOT
 from tests.cli.helpers import PROFILE, Directory, Here, run
+from tests.cli.steering_place import make_place
 from tests.common_simplified.fixtures import mbpp_rows, write_jsonl, write_model, write_sae_lens
 
 
@@ -47,6 +48,12 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         answer = run("phase", phase, "--profile", profile)
         assert answer.code == 0, answer
     return Workspace(root, profile, problems, root / "data")
+
+
+@pytest.fixture(scope="session")
+def steering_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The profile of a place in which everything that steering stands on has run, phase 4.5 too."""
+    return make_place(tmp_path_factory.mktemp("steering"))
 
 
 @pytest.fixture(autouse=True)

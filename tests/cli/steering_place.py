@@ -111,18 +111,21 @@ def done(answer: Answer) -> str:
     return answer.err
 
 
-def publish_ranking(profile: Path, data: Path) -> None:
-    """Publishes an output of phase 2.5 whose features fire as often as their index says."""
+def publish_ranking(
+    profile: Path, data: Path, top: Mapping[str, Any] = TOP, rates: Mapping[tuple[int, int], float] | None = None
+) -> None:
+    """Publishes an output of phase 2.5 whose features fire as often as their index says, or as `rates` does."""
     config = resolve_config({"profile": str(profile), "data_dir": str(data)}, environment={}).config
     paths = PhasePaths(config.phase_dir("2.5"))
+    places = [(layer, index) for layer in range(N_LAYERS) for index in range(WIDTH)]
+    fires = {**{place: place[1] / WIDTH for place in places}, **(rates or {})}
     rows = [
-        {"layer": layer, "feature_idx": index, "f_correct": index / WIDTH, "f_incorrect": index / WIDTH}
-        for layer in range(N_LAYERS)
-        for index in range(WIDTH)
+        {"layer": layer, "feature_idx": index, "f_correct": rate, "f_incorrect": rate}
+        for (layer, index), rate in fires.items()
     ]
     table = pa.Table.from_pylist(rows)
     outputs = [
-        OutputFile(TOP_FEATURES, write_json(paths.root / TOP_FEATURES, TOP)),
+        OutputFile(TOP_FEATURES, write_json(paths.root / TOP_FEATURES, top)),
         OutputFile(FEATURE_SCORES, write_parquet(paths.root / FEATURE_SCORES, table), table.num_rows),
     ]
     saes = describe_saes(sae_identities(load_profile(str(profile)), range(N_LAYERS)))

@@ -30,7 +30,10 @@ def config_with(tmp_path: Path, *, split: bool = True, **settings: Any) -> Confi
 
 
 def grid(config: Config, problems: int) -> int:
-    """Counts phase 4.5's rows one by one: every coefficient on the few, the two chosen ones on the others."""
+    """Counts phase 4.5's rows one by one: every coefficient on the few, the two chosen ones on the others.
+
+    Several candidates are screened first, each at one coefficient on the few.
+    """
     rows = []
     few = range(problems)[: config.phase4_5_problems_per_coeff]
     others = range(problems)[len(few) :][: config.phase4_5_final_eval_problems]
@@ -42,8 +45,19 @@ def grid(config: Config, problems: int) -> int:
                 conditions.append(target(direction, feature, value))  # type: ignore[arg-type]
                 conditions += [random_direction(direction, feature, value, draw) for draw in randoms]  # type: ignore[arg-type]
         rows += [(condition, position) for condition in conditions for position in positions]
-    assert len(set(rows)) == len(rows)
-    return len(rows)
+    screened: list[Any] = []
+    if config.phase4_5_candidates > 1:
+        for direction, feature in FEATURES.items():
+            for rank in range(config.phase4_5_candidates):
+                beside = Feature(feature.layer, feature.index + rank)
+                screened.append(target(direction, beside, 3.0, candidate=rank > 0))  # type: ignore[arg-type]
+                screened += [
+                    random_direction(direction, beside, 3.0, draw, candidate=rank > 0)  # type: ignore[arg-type]
+                    for draw in randoms
+                ]
+    screening = [(condition, position) for condition in screened for position in few]
+    assert len(set(rows)) == len(rows) and len(set(screening)) == len(screening)
+    return len(rows) + len(screening)
 
 
 def effects(config: Config, problems: int) -> int:
@@ -54,7 +68,10 @@ def effects(config: Config, problems: int) -> int:
     for direction, feature in FEATURES.items():
         rows += [(target(direction, feature, 3.0), position) for position in range(problems)]  # type: ignore[arg-type]
         for draw in range(config.phase4_8_controls):
-            controls = random_direction(direction, feature, 3.0, draw), random_feature(direction, feature, 3.0, draw)  # type: ignore[arg-type]
+            controls = (
+                random_direction(direction, feature, 3.0, draw),
+                random_feature(direction, feature, draw, 3.0, draw),
+            )  # type: ignore[arg-type]
             rows += [(control, position) for control in controls for position in some]
     assert len(set(rows)) == len(rows)
     return len(rows)
@@ -70,6 +87,8 @@ def effects(config: Config, problems: int) -> int:
         {"phase4_5_problems_per_coeff": 12},
         {"phase4_5_problems_per_coeff": 40},
         {"phase4_5_final_eval_problems": 0},
+        {"phase4_5_candidates": 4},
+        {"phase4_5_candidates": 2, "phase4_5_random_directions": 3, "phase4_5_coefficients": (1.0,)},
     ],
 )
 def test_solutions_of_the_grid_and_the_final_evaluation_are_counted(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -103,7 +122,7 @@ def test_the_plan_shows_them(tmp_path: Path, here: Here) -> None:
     config = config_with(tmp_path, profile="organism", phase4_8_controls=1)
     words = ("--profile", "organism", "--data-dir", tmp_path, "--set", "phase4_8_controls=1")
     few = ("--set", "phase4_8_control_problems=none", "--set", "phase4_5_problems_per_coeff=10")
-    usual = ("--set", "phase4_5_coefficients=1,3,10,30,100,300,1000")
+    usual = ("--set", "phase4_5_coefficients=1,3,10,30,100,300,1000", "--set", "phase4_5_candidates=1")
     answer = here("plan", *words, *few, *usual)
     assert answer.code == 0
     lines = {line.split()[0]: line for line in answer.out.splitlines() if line[:1].isdigit()}

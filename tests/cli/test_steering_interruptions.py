@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.runs.records import StageStore
-from phase4_5.final_evaluation import FinalEvaluation
+from phase4_5.side_run import SideRun
 from tests.cli.helpers import finish, start, stopped, wait_until
 from tests.cli.steering_place import Place, done, make_place, quietly
 
@@ -105,10 +105,10 @@ def test_a_choice_that_was_broken_off_leaves_no_record_of_files_that_have_gone(
 ) -> None:
     """Stopped after the earlier final evaluation was put aside; then the phase is run again without the choice."""
 
-    def stop(self: FinalEvaluation) -> None:
+    def stop(self: SideRun) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(FinalEvaluation, "publish_files", stop)
+    monkeypatch.setattr(SideRun, "publish_files", stop)
     assert place.phase("4.5", *LONG, "--select", "correct=9").code == 130
     monkeypatch.undo()
     done(place.phase("4.5", *LONG))

@@ -33,7 +33,7 @@ def direction_control(draw: int) -> Condition:
 
 def feature_control(draw: int) -> Condition:
     """Another feature beside the correct target."""
-    return random_feature("correct", Feature(2, 40 + draw), 9.0, draw)
+    return random_feature("correct", CORRECT, 40 + draw, 9.0, draw)
 
 
 def steered(condition: Condition, letters: str, **changes: Any) -> list[dict[str, Any]]:

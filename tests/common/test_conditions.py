@@ -12,6 +12,7 @@ from common.conditions import (
     RANDOM_FEATURE,
     TARGET,
     ZERO,
+    Condition,
     coefficient_name,
     random_direction,
     random_feature,
@@ -27,18 +28,18 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False)
 
 def test_a_target_adds_its_own_feature() -> None:
     made = target("incorrect", OWN, 30.0)
-    assert made == ("incorrect_30", TARGET, "incorrect", 16, 123, None, 30.0)
+    assert made == ("incorrect_30", TARGET, "incorrect", 16, 123, 123, None, 30.0)
 
 
 def test_the_zero_arm_adds_nothing_at_the_features_layer() -> None:
     made = zero(OWN)
-    assert (made.name, made.kind, made.layer, made.feature_idx, made.coefficient) == ("zero", ZERO, 16, 123, 0.0)
+    assert made == ("zero", ZERO, "correct", 16, 123, 123, None, 0.0)
 
 
 def test_controls_keep_layer_and_coefficient_and_are_counted() -> None:
-    by_direction, by_feature = random_direction("correct", OWN, 30.0, 4), random_feature("correct", OTHER, 30.0, 12)
-    assert by_direction == ("correct_30_random_direction_04", RANDOM_DIRECTION, "correct", 16, None, 4, 30.0)
-    assert by_feature == ("correct_30_random_feature_12", RANDOM_FEATURE, "correct", 16, 7, 12, 30.0)
+    by_direction, by_feature = random_direction("correct", OWN, 30.0, 4), random_feature("correct", OWN, 7, 30.0, 12)
+    assert by_direction == ("correct_30_random_direction_04", RANDOM_DIRECTION, "correct", 16, None, 123, 4, 30.0)
+    assert by_feature == ("correct_30_random_feature_12", RANDOM_FEATURE, "correct", 16, 7, 123, 12, 30.0)
     assert {by_direction.kind, by_feature.kind} == set(CONTROLS)
 
 
@@ -65,8 +66,34 @@ def test_no_two_conditions_of_a_grid_share_a_name() -> None:
             conditions.append(target(direction, OWN, coefficient))
             for draw in range(120):
                 conditions.append(random_direction(direction, OWN, coefficient, draw))
-                conditions.append(random_feature(direction, Feature(16, draw), coefficient, draw))
+                conditions.append(random_feature(direction, OWN, draw, coefficient, draw))
     assert len({condition.name for condition in conditions}) == len(conditions)
+
+
+def test_a_candidate_carries_its_layer_and_index_in_its_name_and_nothing_else_differs() -> None:
+    for make in (lambda **kind: target("correct", OWN, -0.5, **kind), lambda **kind: _control(**kind)):
+        best, beside = make(), make(candidate=True)
+        assert beside.name == best.name.replace("correct", "correct_16_123", 1) != best.name
+        assert beside[1:] == best[1:]
+
+
+def _control(**kind: bool) -> Condition:
+    return random_direction("correct", OWN, -0.5, 2, **kind)
+
+
+def test_no_two_conditions_of_a_screening_share_a_name() -> None:
+    """Candidates of both directions, one of them in both; the best feature of each carries no place."""
+    features = {"correct": [OWN, OTHER, Feature(17, 7)], "incorrect": [OTHER, OWN]}
+    names = [
+        condition.name
+        for direction, items in features.items()
+        for feature in items
+        for condition in (
+            target(direction, feature, 30.0, candidate=feature != items[0]),  # type: ignore[arg-type]
+            random_direction(direction, feature, 30.0, 0, candidate=feature != items[0]),  # type: ignore[arg-type]
+        )
+    ]
+    assert len(set(names)) == len(names) == 10
 
 
 def test_a_condition_survives_json() -> None:

@@ -51,7 +51,7 @@ def test_each_condition_becomes_an_arm_in_the_tables_order() -> None:
     assert [arm.condition["condition"] for arm in found] == ["zero", "correct_9", "correct_9_random_direction_00"]
     assert found[1].condition == {
         **{"condition": "correct_9", "kind": TARGET, "direction": "correct"},
-        **{"layer": 2, "feature_idx": 20, "draw": None, "coefficient": 9.0},
+        **{"layer": 2, "feature_idx": 20, "target_idx": 20, "draw": None, "coefficient": 9.0},
     }
     np.testing.assert_array_equal(found[1].baseline, [False] * 4 + [True] * 4)
     np.testing.assert_array_equal(found[1].steered, [True, True, True, False, True, True, False, False])

@@ -93,7 +93,14 @@ def test_every_file_is_entered_with_its_digest_and_rows(tmp_path: Path) -> None:
 def test_a_row_carries_its_condition_its_problem_and_its_baseline(tmp_path: Path) -> None:
     row = next(row for row in rows_of(tmp_path) if (row["condition"], row["position"]) == (AWAY.name, 4))
     expected = {
-        **{"kind": "random_direction", "direction": "incorrect", "layer": 2, "feature_idx": None, "draw": 0},
+        **{
+            "kind": "random_direction",
+            "direction": "incorrect",
+            "layer": 2,
+            "feature_idx": None,
+            "draw": 0,
+            "target_idx": 5,
+        },
         **{"coefficient": -3.0, "task_id": 14, "cyclomatic_complexity": 2, "baseline_passed": True},
         **{"baseline_code": CODE, "baseline_parses": True, "left_out": None, "prompt": "prompt 4"},
         **{"generated_text": "text (4, 0)", "generated_code": CODE, "test_passed": False, "steered_steps": 7},
@@ -181,6 +188,21 @@ def test_generated_rows_come_back_as_they_were_excluded_ones_too(tmp_path: Path,
     after = published(tmp_path).read(arm, [], 16)
     assert after.schema == before.generated.schema
     assert after.to_pylist() == before.generated.to_pylist()
+
+
+@pytest.mark.parametrize("name", ["wide", "few"])
+def test_labels_come_back_as_they_were_those_of_lost_rows_too(tmp_path: Path, name: str) -> None:
+    arm, before = {"wide": (WIDE, wide_tables()), "few": (FEW, tables()["few"])}[name]
+    after = published(tmp_path).read_labels(arm)
+    assert after.schema == before.evaluated.schema
+    assert after.to_pylist() == before.evaluated.to_pylist()
+
+
+def test_what_is_read_back_is_published_as_the_same_bytes(tmp_path: Path) -> None:
+    kept = published(tmp_path)
+    before = [(kept.paths.root / name).read_bytes() for name in ("results.parquet", "timings.parquet")]
+    kept.write([WIDE, FEW], {arm.name: ArmTables(kept.read(arm, [], 16), kept.read_labels(arm)) for arm in (WIDE, FEW)})
+    assert [(kept.paths.root / name).read_bytes() for name in ("results.parquet", "timings.parquet")] == before
 
 
 def test_labels_made_again_replace_the_old_ones_and_leave_the_text(tmp_path: Path) -> None:

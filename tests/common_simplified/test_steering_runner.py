@@ -26,7 +26,7 @@ from common_simplified.sites import HookPoint
 from common_simplified.steering_runner import SteeringRunner, greedy_dataset
 from tests.cli.helpers import PROFILE
 from tests.common_simplified.fixtures import WIDTH, mbpp_rows, write_jsonl, write_model, write_sae_lens
-from tests.common_simplified.steered_rows import CORRECT, FEATURES, INCORRECT, arm_of, baseline_row, problem
+from tests.common_simplified.steered_rows import CORRECT, FEATURES, INCORRECT, arm_of, baseline_row, problem, tables_of
 
 pytestmark = pytest.mark.unit
 N = 8
@@ -78,7 +78,7 @@ def runner_in(root: Path, **changes: Any) -> Runner:
 # --- the fingerprint: what was generated under one setting is never mixed with another's
 
 UP, DRAWN = target("correct", CORRECT, 2.0), random_direction("incorrect", INCORRECT, 3.0, 0)
-OTHER = random_feature("correct", Feature(1, 7), 2.0, 0)
+OTHER = random_feature("correct", CORRECT, 7, 2.0, 0)
 PLAIN, RANDOM = arm_of("arm", [zero(CORRECT), UP, OTHER], range(N)), arm_of("arm", [UP, DRAWN], range(N))
 
 
@@ -130,6 +130,7 @@ def test_a_setting_that_changes_text_is_told(root: Path, changes: dict[str, Any]
     [
         [zero(CORRECT), UP._replace(coefficient=2.1), OTHER],
         [zero(CORRECT), UP._replace(feature_idx=4), OTHER],
+        [zero(CORRECT), UP._replace(target_idx=4), OTHER],
         [UP, zero(CORRECT), OTHER],
         [zero(CORRECT), UP],
     ],
@@ -154,8 +155,6 @@ def test_other_positions_are_told_whatever_their_order(root: Path) -> None:
     [
         ({"seed": 43}, "seed"),
         ({"purpose": "choosing"}, "seed"),
-        ({"features": {"correct": CORRECT, "incorrect": Feature(2, 6)}}, "targets"),
-        ({"features": {"correct": Feature(1, 4), "incorrect": INCORRECT}}, "targets"),
     ],
 )
 def test_what_draws_depend_on_is_told_of_arms_that_draw_and_of_no_others(
@@ -188,6 +187,19 @@ def test_what_draws_depend_on_is_told_of_arms_that_draw_and_of_no_others(
 )
 def test_a_setting_that_changes_no_text_costs_no_generation(root: Path, changes: dict[str, Any]) -> None:
     assert differences(root, RANDOM, **changes) == []
+
+
+def test_a_random_direction_beside_another_target_is_told_for_it_has_another_norm(root: Path) -> None:
+    beside = random_direction("incorrect", Feature(2, 6), 3.0, 0)
+    assert beside.name == DRAWN.name and differences(root, RANDOM, arm_of("arm", [UP, beside], range(N))) == [
+        "conditions"
+    ]
+
+
+@pytest.mark.parametrize("other", [{"correct": Feature(1, 4)}, {"incorrect": Feature(2, 6)}])
+def test_what_else_is_steered_along_costs_no_generation(root: Path, other: dict[str, Feature]) -> None:
+    for arm in (PLAIN, RANDOM):
+        assert differences(root, arm, features={**FEATURES, **other}) == []
 
 
 def test_the_name_of_an_arm_changes_nothing(root: Path) -> None:
@@ -278,6 +290,41 @@ def test_only_steered_layers_are_read(root: Path) -> None:
     assert same.setup.layers == [1]
 
 
+# --- progress and what was given up
+
+
+def test_progress_counts_the_tested_solutions_of_every_arm(root: Path, tmp_path: Path) -> None:
+    """Three conditions on eight problems and two on three of them: of 30, 3 × 4 and 2 × 2 are tested."""
+    few = arm_of("few", [UP, DRAWN], [1, 2, 7])
+    runner = runner_in(root, made=[PLAIN, few], data_dir=str(tmp_path))
+    assert runner.so_far() == (0, 30, "steered solutions")
+    for arm, cell in ((PLAIN, Span(0, 3)), (few, Span(0, 3))):
+        tables = tables_of(arm, arm.positions_in(cell))
+        runner.state.stores(arm).generation.write(cell, tables.generated)
+        assert runner.so_far()[0] == {"arm": 0, "few": 12}[arm.name], "generated is not tested"
+        runner.state.stores(arm).evaluation.write(cell, tables.evaluated)
+    assert runner.so_far() == (3 * 4 + 2 * 2, 30, "steered solutions")
+
+
+def test_what_was_given_up_is_named_with_problem_condition_and_tries(root: Path) -> None:
+    few = arm_of("few", [UP, DRAWN], [1, 2, 7])
+    runner = runner_in(root, made=[PLAIN, few])
+    tables = {
+        "arm": tables_of(PLAIN, range(N), [(0, 2), (3, 0)]),
+        "few": tables_of(few, [1, 2, 7], [(7, 1)]),
+    }
+    lost = {"excluded_reason": "ValueError: cursed", "tries": 3}
+    assert runner.excluded_rows(tables) == [
+        {"task_id": 10, "condition": OTHER.name, **lost},
+        {"task_id": 13, "condition": "zero", **lost},
+        {"task_id": 17, "condition": DRAWN.name, **lost},
+    ]
+
+
+def test_nothing_given_up_is_an_empty_list(root: Path) -> None:
+    assert runner_in(root, made=[PLAIN]).excluded_rows({"arm": tables_of(PLAIN, range(N))}) == []
+
+
 # --- refusals
 
 
@@ -285,7 +332,7 @@ def test_only_steered_layers_are_read(root: Path) -> None:
     ("feature", "said"),
     [
         (Feature(3, 0), "layer 3 does not exist, the model has layers 0 to 2"),
-        (Feature(1, WIDTH), f"feature 1:{WIDTH} does not exist: the SAE has 0 to {WIDTH - 1}"),
+        (Feature(1, WIDTH), f"feature 1:{WIDTH} does not exist, the SAE has 0 to {WIDTH - 1}"),
         (Feature(1, -1), "feature 1:-1 does not exist"),
         (Feature(0, 0), "layer 0 was not captured in baseline, only 1, 2"),
     ],

@@ -40,7 +40,7 @@ def decoder(saes: Path, layer: int) -> np.ndarray:
 
 
 def vectors(profile: Profile, seed: int = 42, purpose: str = "controls") -> SteeringVectors:
-    return SteeringVectors(profile, {"correct": CORRECT, "incorrect": INCORRECT}, seed, purpose)
+    return SteeringVectors(profile, seed, purpose)
 
 
 def drawn(profile: Profile, draw: int = 0, seed: int = 42, purpose: str = "controls") -> np.ndarray:
@@ -56,7 +56,7 @@ def drawn(profile: Profile, draw: int = 0, seed: int = 42, purpose: str = "contr
         (target("correct", CORRECT, 30.0), CORRECT),
         (target("incorrect", INCORRECT, -2.0), INCORRECT),
         (zero(INCORRECT), INCORRECT),
-        (random_feature("correct", Feature(1, 11), 30.0, 4), Feature(1, 11)),
+        (random_feature("correct", CORRECT, 11, 30.0, 4), Feature(1, 11)),
     ],
 )
 def test_features_add_their_decoder_row_as_it_is(
@@ -208,6 +208,6 @@ def test_the_other_directions_feature_is_no_control_in_its_own_layer(tmp_path: P
 
 
 def test_the_norm_of_a_target_is_that_of_its_decoder_row(saes: Path, profile: Profile) -> None:
-    for direction, feature in (("correct", CORRECT), ("incorrect", INCORRECT)):
+    for feature in (CORRECT, INCORRECT):
         expected = np.linalg.norm(decoder(saes, feature.layer)[feature.index].astype(np.float64))
-        assert vectors(profile).norm(direction) == pytest.approx(expected)  # type: ignore[arg-type]
+        assert vectors(profile).norm(feature) == pytest.approx(expected)

@@ -13,6 +13,7 @@ from tests.organism_runs.conftest import SIZES
 
 FEW = (
     *("phase4_5_coefficients=0,3,9", "phase4_5_problems_per_coeff=6", "phase4_5_final_eval_problems=8"),
+    *("phase4_5_coefficient_unit=absolute", "phase4_5_candidates=1"),
     *("phase4_8_controls=1", "phase4_8_control_problems=8"),
 )
 QUICK = (*SIZES, *(word for setting in FEW for word in ("--set", setting)))

@@ -149,18 +149,51 @@ def test_a_choice_by_hand_evaluates_anew_leaves_the_grid_alone_and_stays(chosen:
 
 @pytest.mark.smoke
 def test_the_suggestion_is_the_best_of_the_grid_by_hand(chosen: Chosen) -> None:
-    """Largest fixes − breaks; most breaks that parse beyond a random direction; ties to the smaller, never to 0."""
+    """Never 0, however well it does."""
     rows = steered(chosen.data, "4.5").rows()
     for direction in DIRECTIONS:
-        own = rows[(rows["kind"] == "target") & (rows["direction"] == direction)]
-        random = rows[(rows["kind"] == "random_direction") & (rows["direction"] == direction)]
-        merit = {}
-        for coefficient in (3.0, 9.0):
-            merit[coefficient] = recounted(own[own["coefficient"] == coefficient], direction)
-            if direction == "incorrect":
-                merit[coefficient] -= recounted(random[random["coefficient"] == coefficient], direction)
-        best = min(name for name, value in merit.items() if value == max(merit.values()))
-        assert (chosen.selected[1] or {})[direction]["coefficient"] == best, merit
+        feature = steered(chosen.data, "4.5").record()["steering_features"][direction]
+        layer, index, coefficient = best_by_hand(rows[rows["coefficient"] != 0], direction, [tuple(feature)])
+        assert [layer, index] == feature
+        assert (chosen.selected[1] or {})[direction]["coefficient"] == coefficient
+
+
+@pytest.mark.smoke
+def test_of_several_candidates_the_one_that_steers_best_goes_on_to_the_grid(detected: Detected, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(detected.data, data)
+    asked = ("coefficient_unit=residual_norm", "coefficients=0.25", "candidates=4", "final_eval_problems=0")
+    more = [word for setting in asked for word in ("--set", f"phase4_5_{setting}")]
+    ok(quietly(*words(data, "4.5", *more)))
+    phase = steered(data, "4.5")
+    screened, grid = pd.read_parquet(phase.root / "screening" / COEFFICIENT_RESULTS), phase.rows()
+    top = json.loads((data / "phase2_5" / "top_20_features.json").read_text())
+    for direction in DIRECTIONS:
+        ranked = [(item["layer"], item["feature_idx"]) for item in top[direction][:4]]
+        own = screened[(screened["direction"] == direction) & (screened["kind"] == "target")]
+        assert set(zip(own["layer"], own["target_idx"], strict=True)) == set(ranked) and len(own) == 4 * 6
+        layer, index, _ = best_by_hand(screened, direction, ranked)
+        went_on = grid[(grid["direction"] == direction) & (grid["kind"] == "target")]
+        assert set(zip(went_on["layer"], went_on["target_idx"], strict=True)) == {(layer, index)}
+        assert phase.record()["steering_features"][direction] == [layer, index]
+
+
+def best_by_hand(rows: pd.DataFrame, direction: str, ranked: list[tuple[int, int]]) -> tuple[int, int, float]:
+    """Returns layer, index and coefficient of the best trial of a direction, counted anew.
+
+    Most fixes − breaks, or most breaks that parse beyond a random direction; of equally good ones the farthest beyond
+    it, then the better ranked feature, then the smaller coefficient.
+    """
+    trials = []
+    for place, (layer, index) in enumerate(ranked):
+        here = rows[(rows["direction"] == direction) & (rows["layer"] == layer) & (rows["target_idx"] == index)]
+        for coefficient, tried in here.groupby("coefficient"):
+            kinds = {kind: recounted(of_kind, direction) for kind, of_kind in tried.groupby("kind")}
+            own = kinds["target"]
+            beyond = own - kinds["random_direction"]
+            merit = own if direction == "correct" else beyond
+            trials.append((-merit, -beyond, place, abs(float(coefficient)), (layer, index, float(coefficient))))
+    return min(trials)[-1]
 
 
 @pytest.mark.smoke

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from common.conditions import Condition, random_direction, target
+from common.runs.features import Feature
 from phase4_5.choice import (
     all_reports,
+    beyond_random,
     by_hand,
     generation_divergence,
     in_range,
@@ -32,6 +35,7 @@ def report(
     n: int = 20,
     flip: float | None = 0.3,
     parsing: float | None = 0.9,
+    feature: Feature = CORRECT,
 ) -> dict[str, Any]:
     """What is judged of a coefficient; `parse` of the breaks still parse, `others` along each random direction."""
     effect = {
@@ -39,7 +43,7 @@ def report(
         **{"flip_rate": {"value": flip}, "parsing": {"value": parsing}},
     }
     randoms = [{"effect": {"breaks_that_parse": count, "net": -count}} for count in others]
-    return {"coefficient": coefficient, "effect": effect, "random_directions": randoms}
+    return {"feature": feature._asdict(), "coefficient": coefficient, "effect": effect, "random_directions": randoms}
 
 
 # --- the rule
@@ -90,6 +94,58 @@ def test_ties_are_seen_where_means_of_random_directions_are_no_round_numbers() -
     for weak, strong in ((four, five), (five, four)):
         reports = [report(3.0, **weak), report(30.0, **strong)]
         assert suggestion("incorrect", reports).coefficient == 3.0
+
+
+def test_of_equally_good_coefficients_the_one_farthest_beyond_its_random_directions_is_taken() -> None:
+    """The net is 4 at all of them; along random directions it is -1, -3 and -2 (0 and -4) on average."""
+    reports = [report(3.0, 5, 1, others=[1]), report(30.0, 5, 1, others=[3]), report(10.0, 6, 2, others=[0, 4])]
+    assert [merit("correct", item) for item in reports] == [4.0, 4.0, 4.0]
+    assert [beyond_random("correct", item) for item in reports] == [5.0, 7.0, 6.0]
+    for order in itertools.permutations(reports):
+        assert suggestion("correct", order).coefficient == 30.0
+
+
+def test_being_far_beyond_random_directions_never_outweighs_a_better_net() -> None:
+    reports = [report(3.0, 5, 1, others=[20, 20]), report(30.0, 5, 0, others=[-5, -5])]
+    assert suggestion("correct", reports).coefficient == 30.0
+    assert beyond_random("correct", reports[0]) == 24.0 and beyond_random("correct", reports[1]) == 0.0
+
+
+# --- several features
+
+
+def test_the_best_trial_of_all_features_is_taken_with_its_rank() -> None:
+    first, second, third = CORRECT, Feature(0, 1), Feature(2, 1)
+    reports = [
+        *(report(3.0, 1, 0, feature=first), report(30.0, 2, 0, feature=first)),
+        *(report(3.0, 5, 1, feature=second), report(30.0, 1, 0, feature=second), report(3.0, 0, 0, feature=third)),
+    ]
+    chosen = suggestion("correct", reports)
+    assert (chosen.feature, chosen.coefficient, chosen.how) == (second, 3.0, "suggested")
+    assert "the most of 5 trials of 3 features (this one ranks 2) on 20 problems" in chosen.rationale
+
+
+@pytest.mark.parametrize("direction", ["correct", "incorrect"])
+def test_of_equally_good_features_the_better_ranked_is_taken_before_the_smaller_coefficient(direction: Any) -> None:
+    same = {"fixes": 5, "breaks": 2, "parse": 3}
+    reports = [report(30.0, feature=INCORRECT, **same), report(3.0, feature=CORRECT, **same)]
+    assert suggestion(direction, reports).feature == INCORRECT
+    assert suggestion(direction, reports[::-1]).feature == CORRECT
+
+
+def test_a_better_ranked_feature_gives_way_to_one_farther_beyond_its_random_directions() -> None:
+    reports = [report(3.0, 5, 2, others=[0], feature=INCORRECT), report(30.0, 5, 2, others=[1], feature=CORRECT)]
+    assert suggestion("correct", reports).feature == CORRECT
+
+
+def test_a_choice_by_hand_is_of_the_suggested_feature_and_what_others_did_there_is_not_said() -> None:
+    reports = [report(3.0, 5, 1, flip=0.1), report(30.0, 2, 1, flip=0.9, feature=INCORRECT)]
+    choice = by_hand(30.0, suggestion("correct", reports), reports)
+    assert choice.feature == CORRECT
+    assert choice.rationale == "chosen by hand; suggested was 3. It was not tried in the grid"
+
+
+# --- by hand
 
 
 def test_a_choice_by_hand_says_what_the_grid_knows_of_it_and_what_was_suggested() -> None:
@@ -214,9 +270,10 @@ def with_codes(rows: Sequence[dict[str, Any]], kept: Sequence[int] = (0, 2)) -> 
 
 
 def strong_report(rows: Sequence[dict[str, Any]] = ROWS) -> dict[str, Any]:
-    ratios = {"correct": 1 / 40}
-    (found,) = all_reports(results(with_codes(rows)), {"correct": [30.0]}, ratios)["correct"]  # type: ignore[arg-type]
-    return found
+    ratios = {CORRECT: 1 / 40}
+    found = all_reports(results(with_codes(rows)), lambda feature: ratios[feature])["correct"]
+    (report,) = [item for item in found if item["coefficient"] == 30.0]
+    return report
 
 
 def test_a_report_holds_its_own_coefficients_rows_and_random_directions() -> None:
@@ -244,19 +301,43 @@ def test_keeping_the_function_is_asked_of_each_steered_solution() -> None:
     assert [item["defines_function"]["numerator"] for item in found["random_directions"]] == [4, 4]
 
 
-def test_reports_come_for_each_direction_in_order_of_the_coefficients() -> None:
+def test_reports_come_for_each_direction_in_order_of_the_table() -> None:
     arms = [
         *ROWS,
         *steered(target("incorrect", INCORRECT, 30.0), "kb"),
         *steered(target("correct", CORRECT, -1.0), "wk"),
     ]
-    asked = {"correct": [30.0, -1.0, 1.0], "incorrect": [30.0]}
-    found = all_reports(results(with_codes(arms)), asked, {"correct": 0.1, "incorrect": 0.2})  # type: ignore[arg-type]
-    assert {name: [item["coefficient"] for item in items] for name, items in found.items()} == asked
-    assert [item["in_residual_norms"] for item in found["correct"]] == pytest.approx([3.0, -0.1, 0.1])
+    found = all_reports(results(with_codes(arms)), {CORRECT: 0.1, INCORRECT: 0.2}.__getitem__)
+    tried = {name: [item["coefficient"] for item in items] for name, items in found.items()}
+    assert tried == {"correct": [1.0, 30.0, -1.0], "incorrect": [30.0]}
+    assert [item["in_residual_norms"] for item in found["correct"]] == pytest.approx([0.1, 3.0, -0.1])
+    for direction, feature in (("correct", CORRECT), ("incorrect", INCORRECT)):
+        for item in found[direction]:  # type: ignore[index]
+            assert item["feature"] == {"layer": feature.layer, "index": feature.index}
     assert found["incorrect"][0]["in_residual_norms"] == pytest.approx(6.0)
     assert found["incorrect"][0]["effect"]["breaks"] == 1 and found["incorrect"][0]["random_directions"] == []
-    assert found["correct"][2]["effect"]["n"] == 4 and len(found["correct"][2]["random_directions"]) == 1
+    assert found["correct"][0]["effect"]["n"] == 4 and len(found["correct"][0]["random_directions"]) == 1
+
+
+def test_random_directions_stand_beside_the_candidate_whose_norm_they_have() -> None:
+    """Two features of one layer and one of another, all at one coefficient, each with a control of its own."""
+    features = [CORRECT, Feature(CORRECT.layer, 21), Feature(1, CORRECT.index)]
+    ends = [("ffkk", "wfbk"), ("fwkk", "wwbk"), ("wwkk", "ffkk")]
+    rows: list[dict[str, Any]] = []
+    for feature, (own, other) in zip(features, ends, strict=True):
+        rows += steered(target("correct", feature, 9.0, candidate=True), own)
+        rows += steered(random_direction("correct", feature, 9.0, 0, candidate=True), other)
+    ratios = {feature: place + 1.0 for place, feature in enumerate(features)}
+    found = all_reports(results(with_codes(rows)), ratios.__getitem__)
+    assert [item["feature"] for item in found["correct"]] == [feature._asdict() for feature in features]
+    assert [item["effect"]["net"] for item in found["correct"]] == [2, 1, 0]
+    assert [[one["effect"]["net"] for one in item["random_directions"]] for item in found["correct"]] == [
+        [0],
+        [-1],
+        [2],
+    ]
+    assert [item["in_residual_norms"] for item in found["correct"]] == [9.0, 18.0, 27.0]
+    assert found["incorrect"] == []
 
 
 def test_a_report_can_be_written_as_json() -> None:
