@@ -59,8 +59,8 @@ def transfer(paths: PhasePaths) -> list[Row]:
         rows.append(
             (
                 f"transfer: {direction} predictor",
-                f"{_VERDICT[entry['transferred']]}: AUROC {_interval(auroc)}",
-                f"base model {_interval(base)}; n = {auroc['n']}",
+                f"{_VERDICT[entry['transferred']]}: AUROC {interval(auroc)}",
+                f"base model {interval(base)}; n = {auroc['n']}",
             )
         )
     for direction, entry in comparison["steering"].items():
@@ -139,7 +139,8 @@ def _rate(rate: dict[str, Any]) -> str:
     return f"{rate['pass_rate']:.1%} [{rate['low']:.1%}, {rate['high']:.1%}] of {rate['judged']}"
 
 
-def _interval(estimate: dict[str, Any]) -> str:
+def interval(estimate: dict[str, Any]) -> str:
+    """Returns an estimate with its interval in words."""
     if estimate["value"] is None:
         return "not defined"
     if estimate["low"] is None:

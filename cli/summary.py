@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cli.steering_summary import coefficients, instruct, planted, steering, transfer
+from cli.steering_summary import coefficients, instruct, interval, planted, steering, transfer
 from common.config import Config
 from common.phases import phase_ids
 from common.runs.artifacts import EVALUATION_RESULTS, KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
@@ -71,13 +71,13 @@ def _passes(record: dict[str, Any]) -> list[Row]:
     from common.statistics.summaries import wilson_interval
 
     found = next(iter(record["results"].values()))
-    interval = wilson_interval(found["passed"], found["judged"])
+    share = wilson_interval(found["passed"], found["judged"])
     others = ", ".join(f"{count} {name}" for name, count in sorted(found["outcomes"].items()) if name != "passed")
     return [
         (
             "pass rate",
             f"{found['pass_rate']:.1%}",
-            f"{found['passed']} of {found['judged']}, 95 % [{interval.low:.1%}, {interval.high:.1%}]",
+            f"{found['passed']} of {found['judged']}, 95 % [{share.low:.1%}, {share.high:.1%}]",
         ),
         ("failures", others or "none", ""),
     ]
@@ -131,7 +131,7 @@ def _detection(paths: PhasePaths) -> list[Row]:
         rows.append(
             (
                 f"detector of {report['positive']}",
-                f"{name}: AUROC {_interval(validation['auroc'])}",
+                f"{name}: AUROC {interval(validation['auroc'])}",
                 f"n = {validation['n']}",
             )
         )
@@ -143,18 +143,10 @@ def _detection(paths: PhasePaths) -> list[Row]:
         simple = rivals["logistic regression"]["detection"]["auroc"]["value"]
         random = rivals["random directions"]["auroc"]["median"]
         if simple is not None and random is not None:
-            ahead = _interval(rivals["random directions"]["target_minus_median"])
+            ahead = interval(rivals["random directions"]["target_minus_median"])
             text = f"rivals: regression {simple:.3f}, random directions {random:.3f}"
             rows.append(("", text, f"ahead of random by {ahead}"))
     return rows
-
-
-def _interval(estimate: dict[str, Any]) -> str:
-    if estimate["value"] is None:
-        return "not defined"
-    if estimate["low"] is None:
-        return f"{estimate['value']:.3f}"
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
 
 
 def _truth(config: Config) -> list[Row]:
