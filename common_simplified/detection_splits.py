@@ -5,6 +5,7 @@ Figures come from validation, whose solutions and activations may be another mod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from common.config import Config
 from common.errors import UsageError
 from common.profiles import Profile
 from common.runs.artifacts import temperature_name
-from common.runs.best_features import BestFeatures
 from common.runs.discovery import PhaseOutput, run_command
 from common.runs.features import Feature
 from common_simplified.feature_scores import labelled_vectors, task_vectors
@@ -81,9 +81,12 @@ def read_splits(built: PhaseOutput, hyper: PhaseOutput, validation: PhaseOutput)
 
 
 def refuse_missing_layers(
-    reader: str, config: Config, profile: Profile, features: BestFeatures, *outputs: PhaseOutput
+    reader: str, config: Config, profile: Profile, features: Iterable[Feature], *outputs: PhaseOutput
 ) -> None:
-    """Raises `UsageError` where phase `reader` has a feature that does not exist or whose layer was not captured."""
+    """Raises `UsageError` where phase `reader` has a feature that does not exist or whose layer was not captured.
+
+    Phase 3.6 captures the layers of 3.5, so there the cure begins with 3.5.
+    """
     last, width = profile.n_layers - 1, profile.sae.width
     for feature in features:
         if feature.layer > last:
@@ -94,7 +97,10 @@ def refuse_missing_layers(
                 captured = ", ".join(str(layer) for layer in output.record["layers"])
                 raise UsageError(
                     f"phase {reader}: layer {feature.layer} was not captured in {output.paths.root}, only {captured}; "
-                    f"run: {run_command(config, output.phase)} --fresh --set {setting}"
+                    f"run: {run_command(config, '3.5' if output.phase == '3.6' else output.phase)} --fresh "
+                    f"--set {setting}"
                 )
         if not 0 <= feature.index < width:
-            raise UsageError(f"feature {feature.layer}:{feature.index} does not exist: the SAE has 0 to {width - 1}")
+            raise UsageError(
+                f"phase {reader}: feature {feature.layer}:{feature.index} does not exist: the SAE has 0 to {width - 1}"
+            )

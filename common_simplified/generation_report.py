@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.config import Config
@@ -41,8 +41,8 @@ def arm_summary(tables: ArmTables) -> dict[str, Any]:
         "judged": len(labels),
         "passed": sum(labels),
         "pass_rate": sum(labels) / len(labels) if labels else None,
-        "outcomes": _counts(tables.evaluated["outcome"].to_pylist()),
-        "stop_reasons": _counts(tables.generated["stop_reason"].to_pylist()),
+        "outcomes": counted(tables.evaluated["outcome"].to_pylist()),
+        "stop_reasons": counted(tables.generated["stop_reason"].to_pylist()),
         "sandbox_rungs": sorted({rung for rung in tables.evaluated["sandbox_rung"].to_pylist() if rung is not None}),
         "smallest_batch": min(tables.generated["batch_rows"].to_pylist()),
     }
@@ -59,18 +59,19 @@ def log_arms(phase: str, extent: Extent, tables: Mapping[str, ArmTables]) -> Non
         )
 
 
-def refuse_exclusions(phase: str, extent: Extent, config: Config, paths: PhasePaths) -> None:
-    """Says how many problems were given up; raises `PipelineError` where they are more than may be."""
-    if not extent.excluded:
+def refuse_exclusions(phase: str, failed: int, done: int, unit: str, config: Config, paths: PhasePaths) -> None:
+    """Says how much was given up; raises `PipelineError` where that is a larger share of `done` than may be."""
+    if not failed:
         return
-    share = extent.excluded / max(extent.done, 1)
-    _log.warning("%d problems excluded (%.1f %%), see %s", extent.excluded, 100 * share, paths.excluded)
+    share = failed / max(done, 1)
+    _log.warning("%d of %d %s excluded (%.1f %%), see %s", failed, done, unit, 100 * share, paths.excluded)
     if share > config.max_excluded_share:
         raise PipelineError(
-            f"phase {phase} gave up {extent.excluded} of {extent.done} problems ({share:.1%}, allowed "
-            f"{config.max_excluded_share:.1%}), see {paths.excluded}; all is saved, --fresh tries again"
+            f"phase {phase} gave up {failed} of {done} {unit} ({share:.1%}, allowed {config.max_excluded_share:.1%}), "
+            f"see {paths.excluded}; all is saved, --fresh tries again"
         )
 
 
-def _counts(values: list[Any]) -> dict[str, int]:
+def counted(values: Iterable[Any]) -> dict[str, int]:
+    """Returns how often each value but None occurs, by name."""
     return dict(sorted(Counter(value for value in values if value is not None).items()))

@@ -330,7 +330,7 @@ class GenerationRunner(PhaseRunner):
     def report(self, extent: Extent, tables: dict[str, ArmTables]) -> None:
         """Logs what came out; raises `PipelineError` where too many problems were given up."""
         log_arms(self.phase, extent, tables)
-        refuse_exclusions(self.phase, extent, self.config, self.paths)
+        refuse_exclusions(self.phase, extent.excluded, extent.done, "problems", self.config, self.paths)
 
     def details(self, tables: dict[str, ArmTables]) -> dict[str, Any]:
         """Returns what a generating phase adds to its record."""

@@ -7,7 +7,6 @@ stratified by complexity and label. The target's rank among them on the outcome 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -35,9 +34,7 @@ from common.runs.features import Feature
 from common.runs.files import read_json, verified_bytes, write_json
 from common.runs.metadata import Extent, OutputFile, output_file
 from common.runs.slices import covered
-from common.statistics.detection_report import difficulty_of
 from common.statistics.permutation import DIRECTIONS, Direction
-from common.statistics.stratified import stratified_subset
 from common.steering_effects import SteeredArm, arms_of, chosen, direction_effects, noise_floor, selective_effects
 from common.steering_examples import Flip, pick, write_examples
 from common.steering_plots import controls_figure, difficulty_figure, effects_figure
@@ -140,11 +137,7 @@ class SteeringEffectsRunner(SteeringRunner):
         n = self.config.phase4_8_control_problems
         if n is None:
             return self.usable
-        free = [place for place in self.usable if not self.baseline[place].left_out(self.limit)]
-        groups = difficulty_of(np.array([self.problems[place].cyclomatic_complexity for place in free], dtype=np.int64))
-        labels = np.array([bool(self.baseline[place].passed) for place in free])
-        rows = stratified_subset(groups.tolist(), labels, n, self.config.seed, "control problems")
-        return [free[row] for row in rows]
+        return self.drawn(n, "control problems")
 
     @cached_property
     def _arms(self) -> list[Arm]:
@@ -194,7 +187,7 @@ class SteeringEffectsRunner(SteeringRunner):
             "split": self.split,
             "n_problems": len(self.problems),
             "complete": covered(self.state.finished_spans()) == len(self.problems),
-            "not_steered": dict(Counter(why for row in self.baseline if (why := row.left_out(self.limit)) is not None)),
+            "not_steered": self.left_out(),
             "prompt_format": self.baseline_output.record["prompt_format"],
             "max_new_tokens": self.limit,
             "steer_bos": self.config.steer_bos,
@@ -273,10 +266,10 @@ class SteeringEffectsRunner(SteeringRunner):
 
     def _write_examples(self, results: pa.Table) -> list[OutputFile]:
         outputs, directory = [], self.paths.root / STEERING_EXAMPLES
-        rows = results.to_pylist()
         for direction in DIRECTIONS:
             name = target(direction, self.features[direction], self.coefficients[direction]).name
-            own = [self.example(row) for row in rows if row["condition"] == name and row["left_out"] is None]
+            rows = results.filter(pa.array([each == name for each in results["condition"].to_pylist()])).to_pylist()
+            own = [self.example(row) for row in rows if row["left_out"] is None]
             for word, (flip, passed) in EXAMPLES.items():
                 such = [row for row in pick(own, flip, len(own)) if row["baseline_passed"] == passed]
                 shown = such[: self.config.phase4_8_examples]

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from common.conditions import RANDOM_DIRECTION, Condition
-from common.errors import PipelineError, UsageError
+from common.errors import UsageError
 from common.logging import get_logger
 from common.model_facts import ModelFacts
 from common.runs.artifacts import temperature_name
@@ -28,9 +29,13 @@ from common.runs.interruption import StopRequest
 from common.runs.metadata import Extent, read_record
 from common.runs.publishing import Snapshots
 from common.runs.slices import Span
+from common.statistics.detection_report import difficulty_of
 from common.statistics.permutation import Direction
+from common.statistics.stratified import stratified_subset
+from common_simplified.detection_splits import refuse_missing_layers
 from common_simplified.generation import GenerationEngine, Request
 from common_simplified.generation_files import ArmFiles, ArmTables
+from common_simplified.generation_report import counted, refuse_exclusions
 from common_simplified.generation_runner import GenerationRunner
 from common_simplified.generation_work import Arm, finished_by_solution, labelled_tables
 from common_simplified.sites import HookPoint
@@ -102,24 +107,21 @@ class SteeringRunner(GenerationRunner):
 
     def refuse_unknown_features(self, output: PhaseOutput) -> None:
         """Refuses a feature that does not exist, or whose layer the baseline did not capture."""
-        width, last = self.profile.sae.width, self.profile.n_layers - 1
-        for feature in self.steered_features():
-            if feature.layer > last:
-                raise UsageError(
-                    f"phase {self.phase}: layer {feature.layer} does not exist, the model has layers 0 to {last}"
-                )
-            if not 0 <= feature.index < width:
-                raise UsageError(
-                    f"phase {self.phase}: feature {feature.layer}:{feature.index} does not exist, the SAE has 0 to "
-                    f"{width - 1}"
-                )
-            if feature.layer not in output.record["layers"]:
-                captured = ", ".join(str(layer) for layer in output.record["layers"])
-                raise UsageError(
-                    f"phase {self.phase}: layer {feature.layer} was not captured in {output.paths.root}, only "
-                    f"{captured}; set capture_layers=all for phases 3.5, 3.6 and 7.3, beginning with: "
-                    f"{run_command(self.config, '3.5')} --fresh --set capture_layers=all"
-                )
+        refuse_missing_layers(self.phase, self.config, self.profile, self.steered_features(), output)
+
+    def drawn(self, n: int, purpose: str, without: Collection[int] = ()) -> list[int]:
+        """Draws `n` positions that may enter rates, stratified by complexity and label, `without` some."""
+        free = [
+            place for place in self.usable if place not in without and not self.baseline[place].left_out(self.limit)
+        ]
+        groups = difficulty_of(np.array([self.problems[place].cyclomatic_complexity for place in free], dtype=np.int64))
+        labels = np.array([bool(self.baseline[place].passed) for place in free], dtype=bool)
+        rows = stratified_subset(groups.tolist(), labels, n, self.config.seed, purpose)
+        return [free[row] for row in rows]
+
+    def left_out(self) -> dict[str, int]:
+        """Counts by reason the problems that cannot enter rates."""
+        return dict(Counter(why for row in self.baseline if (why := row.left_out(self.limit)) is not None))
 
     @property
     def usable(self) -> list[int]:
@@ -258,7 +260,9 @@ class SteeringRunner(GenerationRunner):
             "steer_bos": self.config.steer_bos,
             "steering_features": {name: list(feature) for name, feature in self.features.items()},
             "n_conditions": sum(len(arm.conditions) for arm in self.arms()),
-            "stop_reasons": _counts(tables, "stop_reason"),
+            "stop_reasons": counted(
+                reason for item in tables.values() for reason in item.generated["stop_reason"].to_pylist()
+            ),
             "n_rows": sum(item.generated.num_rows for item in tables.values()),
             "residual_norms": {str(layer): norm for layer, norm in self.residual_norms.items()},
         }
@@ -270,7 +274,8 @@ class SteeringRunner(GenerationRunner):
             "phase %s: %d of %d problems, %d steered solutions under %d conditions",
             *(self.phase, extent.done, extent.expected, rows, sum(len(arm.conditions) for arm in self.arms())),
         )
-        self._refuse_failed_rows(rows, len(self.excluded_rows(tables)))
+        failed = len(self.excluded_rows(tables))
+        refuse_exclusions(self.phase, failed, rows, "solutions", self.config, self.paths)
 
     def excluded_rows(self, tables: dict[str, ArmTables]) -> list[dict[str, Any]]:
         """Returns what was given up: problem, condition, reason and number of tries."""
@@ -299,18 +304,6 @@ class SteeringRunner(GenerationRunner):
         problem = self.problems[row["position"]]
         return {**row, "text": problem.text, "test_list": list(problem.test_list)}
 
-    def _refuse_failed_rows(self, rows: int, failed: int) -> None:
-        """Says how many solutions were given up; raises `PipelineError` where they are more than may be."""
-        if not failed:
-            return
-        share = failed / rows
-        _log.warning("%d of %d solutions excluded (%.1f %%), see %s", failed, rows, 100 * share, self.paths.excluded)
-        if share > self.config.max_excluded_share:
-            raise PipelineError(
-                f"phase {self.phase} gave up {failed} of {rows} solutions ({share:.1%}, allowed "
-                f"{self.config.max_excluded_share:.1%}), see {self.paths.excluded}; all is saved, --fresh tries again"
-            )
-
     @cached_property
     def _prompts_digest(self) -> str:
         return _digest([row.prompt for row in self.baseline])
@@ -323,11 +316,6 @@ def greedy_dataset(output: PhaseOutput) -> str:
     """Returns the name of a generating phase's data set at temperature 0."""
     datasets = output.record["datasets"]
     return datasets.get(temperature_name(0.0)) or next(iter(datasets.values()))
-
-
-def _counts(tables: Mapping[str, ArmTables], column: str) -> dict[str, int]:
-    values = (value for item in tables.values() for value in item.generated[column].to_pylist())
-    return dict(sorted(Counter(value for value in values if value is not None).items()))
 
 
 def _digest(value: Any) -> str:

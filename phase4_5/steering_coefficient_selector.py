@@ -8,14 +8,12 @@ direction is suggested with its reason, or recorded as chosen by hand, and tried
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from common.conditions import Condition, random_direction, target, zero
@@ -38,9 +36,7 @@ from common.runs.features import Feature
 from common.runs.files import ensure_directory, read_json, write_json
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.slices import covered
-from common.statistics.detection_report import difficulty_of
 from common.statistics.permutation import DIRECTIONS, Direction
-from common.statistics.stratified import stratified_subset
 from common.steering_effects import arms_of, noise_floor
 from common_simplified.generation_files import WrittenFiles
 from common_simplified.generation_work import Arm
@@ -91,9 +87,8 @@ class SteeringCoefficientSelector(SteeringRunner):
         self.features = {name: items[0] for name, items in self.candidates.items()}
         self.refuse_unknown_features(output)
         few, more = self.config.phase4_5_problems_per_coeff, self.config.phase4_5_final_eval_problems
-        self.grid_positions = self._draw(few, "coefficient problems", [])
-        self.final_positions = self._draw(more, "final evaluation problems", self.grid_positions)
-
+        self.grid_positions = self.drawn(few, "coefficient problems")
+        self.final_positions = self.drawn(more, "final evaluation problems", self.grid_positions)
         if not self.grid_positions:
             raise UsageError(
                 "phase 4.5: no problem can be drawn: every baseline solution is longer than phase4_5_max_new_tokens = "
@@ -212,7 +207,7 @@ class SteeringCoefficientSelector(SteeringRunner):
             "what": "steering coefficients tried on the hyperparameter split against the stored baseline",
             "split": self.split,
             "problems": [self.problems[position].task_id for position in self.grid_positions],
-            "not_drawn": self._not_drawn(),
+            "not_drawn": self.left_out(),
             "max_new_tokens": self.limit,
             "noise_floor": floor,
             "directions": directions,
@@ -237,19 +232,6 @@ class SteeringCoefficientSelector(SteeringRunner):
     @cached_property
     def _asked(self) -> dict[str, float | None]:
         return dict(self.options.select)
-
-    def _draw(self, n: int, purpose: str, without: Sequence[int]) -> list[int]:
-        """Draws positions, stratified by complexity and label, among those that may enter rates."""
-        taken = set(without)
-        free = [place for place in self.usable if place not in taken and not self.baseline[place].left_out(self.limit)]
-        groups = difficulty_of(np.array([self.problems[place].cyclomatic_complexity for place in free], dtype=np.int64))
-        labels = np.array([bool(self.baseline[place].passed) for place in free], dtype=bool)
-        rows = stratified_subset(groups.tolist(), labels, n, self.config.seed, purpose)
-        return [free[row] for row in rows]
-
-    def _not_drawn(self) -> dict[str, int]:
-        """Counts by reason the problems that could not be drawn."""
-        return dict(Counter(why for row in self.baseline if (why := row.left_out(self.limit)) is not None))
 
     def _cell(self, direction: Direction, feature: Feature, coefficient: float) -> list[Condition]:
         draws, candidate = range(self.config.phase4_5_random_directions), feature != self.candidates[direction][0]
@@ -288,13 +270,13 @@ class SteeringCoefficientSelector(SteeringRunner):
         return suggested if coefficient is None else by_hand(coefficient, suggested, reports)
 
     def _chosen_before(self, direction: str) -> float | None:
-        """Returns the coefficient that a person chose before, if its feature is tried now; None where suggested."""
+        """Returns the coefficient that a person chose before, for the same feature; None where it was suggested."""
         record = read_record(self.paths)
         choice = {} if record is None else record["choices"].get(direction, {})
         if record is None or choice.get("how") != "by hand":
             return None
-        tried = [list(feature) for items in self.candidates.values() for feature in items]
-        return choice["coefficient"] if record["steering_features"][direction] in tried else None
+        now = {name: list(feature) for name, feature in self.features.items()}
+        return choice["coefficient"] if record["steering_features"][direction] == now[direction] else None
 
     def _final_directory(self) -> str:
         assert self.choices is not None

@@ -332,7 +332,7 @@ def test_nothing_given_up_is_an_empty_list(root: Path) -> None:
     ("feature", "said"),
     [
         (Feature(3, 0), "layer 3 does not exist, the model has layers 0 to 2"),
-        (Feature(1, WIDTH), f"feature 1:{WIDTH} does not exist, the SAE has 0 to {WIDTH - 1}"),
+        (Feature(1, WIDTH), f"feature 1:{WIDTH} does not exist: the SAE has 0 to {WIDTH - 1}"),
         (Feature(1, -1), "feature 1:-1 does not exist"),
         (Feature(0, 0), "layer 0 was not captured in baseline, only 1, 2"),
     ],
