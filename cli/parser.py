@@ -31,6 +31,7 @@ OPTION_FIELDS = {
     "dtype": "dtype",
     "site": "site",
     "prompt_format": "prompt_format",
+    "sandbox": "sandbox",
 }
 
 
@@ -170,6 +171,9 @@ def _configuration_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16")
     command.add_argument("--site", metavar="SITE", help=f"where the residual stream is read: {', '.join(SITES)}")
     command.add_argument("--prompt-format", metavar="FORM", help=", ".join(PROMPT_FORMATS))
+    command.add_argument(
+        "--sandbox", metavar="HOW", help="auto, strict (isolated or refused), or a rung: 4, 3, 2, 1, 0"
+    )
     command.add_argument("--full", action="store_true", help="leave out the profile's reductions (see profiles/)")
     command.add_argument("--set", action="append", metavar="FIELD=VALUE", help="any setting (see show-config)")
     command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings")

@@ -25,6 +25,7 @@ from common.prompt_formats import PROMPT_FORMATS
 
 ENVIRONMENT_PREFIX = "PVA_SAE_"
 SITES = ("resid_pre", "resid_mid", "resid_post")
+SANDBOX_CHOICES = ("auto", "strict", "4", "3", "2", "1", "0")
 
 Check = Callable[[Any], str | None]
 
@@ -97,6 +98,9 @@ class Config:
 
     evaluation_timeout_seconds: float = _setting(5.0, "CPU seconds that a solution may use", between(0.05, 3600))
     evaluation_memory_mb: int = _setting(2048, "memory that a solution may use, MiB", between(64, 1_000_000))
+    sandbox: str = _setting(
+        "auto", "isolation of solutions: auto, strict (rung 2 or above), or one rung", one_of(*SANDBOX_CHOICES)
+    )
     evaluation_workers: int | None = _setting(None, "worker processes; default: one a core, at most 8", between(1, 256))
 
     snapshot_every: int = _setting(50, "records between two readable snapshots", at_least(1))

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.config import Config
 from common.errors import PipelineError
-from common.execution import EvaluationPool
 from common.logging import get_logger
 from common.runs.artifacts import PhasePaths
 from common.runs.metadata import Extent
 from common_simplified.generation_files import ArmTables
 
-MOST_WORKERS = 8
 _log = get_logger(__name__)
-
-
-def evaluation_pool(config: Config) -> EvaluationPool:
-    """Returns the pool that tests solutions under the configuration's limits."""
-    workers = config.evaluation_workers or min(os.cpu_count() or 1, MOST_WORKERS)
-    return EvaluationPool(workers, config.evaluation_timeout_seconds, config.evaluation_memory_mb)
 
 
 def excluded_tasks(tables: Mapping[str, ArmTables]) -> set[int]:

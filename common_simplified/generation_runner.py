@@ -37,7 +37,6 @@ from common_simplified.generation import GenerationEngine, Request
 from common_simplified.generation_files import ArmFiles, ArmTables, GenerationFiles, WrittenFiles
 from common_simplified.generation_report import (
     arm_summary,
-    evaluation_pool,
     excluded_tasks,
     log_arms,
     refuse_exclusions,
@@ -244,7 +243,7 @@ class GenerationRunner(PhaseRunner):
         """Generates and labels what is missing of every arm; raises `Interrupted` where it was stopped before."""
         self._note()
         try:
-            with evaluation_pool(self.config) as pool:
+            with labelling.evaluation_pool(self.config) as pool:
                 for name, arms in self.progress_groups():
                     if not stop.requested:
                         self._work_group(name, arms, pool, stop)

@@ -15,9 +15,9 @@ from common.execution import EvaluationPool
 from common.runs.artifacts import STEERING_ANALYSIS, STEERING_RESULTS
 from common.runs.discovery import PhaseOutput
 from common.runs.files import read_json
+from common.runs.labelling import evaluation_pool
 from common.statistics.permutation import DIRECTIONS, Direction
 from common.statistics.steering import rank_among, share
-from common_simplified.generation_report import evaluation_pool
 
 Row = dict[str, Any]
 

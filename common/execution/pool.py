@@ -44,11 +44,12 @@ class EvaluationPool:
     `PipelineError` at construction where the sandbox fails its self-check; a later failure reaches every open future.
     """
 
-    def __init__(self, workers: int, timeout: float = 5.0, memory_mb: int = 2048) -> None:
+    def __init__(self, workers: int, timeout: float = 5.0, memory_mb: int = 2048, sandbox: str = "auto") -> None:
         if workers < 1:
             raise UsageError(f"the evaluation pool needs at least one worker, not {workers}")
         self._timeout = timeout
         self._memory_mb = memory_mb
+        self._sandbox = sandbox
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         sweep_left_directories()

@@ -6,6 +6,7 @@ generating it again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from common.runs.tables import EVALUATION_SCHEMA, KEYS
 
 EXTRACTION_VERSION = 1
 EVALUATION_VERSION = 1
+MOST_WORKERS = 8
 
 
 class Pending(NamedTuple):
@@ -36,6 +38,12 @@ class Pending(NamedTuple):
     def done(self) -> bool:
         """Whether every result is there."""
         return all(future is None or future.done() for future in self.results)
+
+
+def evaluation_pool(config: Config) -> EvaluationPool:
+    """Returns the pool that tests solutions under the configuration's limits."""
+    workers = config.evaluation_workers or min(os.cpu_count() or 1, MOST_WORKERS)
+    return EvaluationPool(workers, config.evaluation_timeout_seconds, config.evaluation_memory_mb, config.sandbox)
 
 
 def evaluation_fingerprint(config: Config, data_hash: str) -> dict[str, Any]:
