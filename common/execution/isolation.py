@@ -1,8 +1,8 @@
-"""What the kernel is asked to do for the sandbox: limits, death signals, adopted orphans, dropped capabilities.
+"""What the kernel is asked to do for the sandbox, in the worker and in each child.
 
-This is rung 0 of the ladder: it needs no privilege and no kernel feature beyond Linux's `prctl`, and does less where
-that is missing (macOS). The rungs above it (seccomp, landlock, another user, namespaces) extend `isolate_child`.
-Loaded by the worker on its own, so it imports only the standard library.
+Limits, death signals and adopted orphans come first and need no privilege; another user, landlock and seccomp are added
+as the worker's options say (namespaces are entered before the worker starts). Does less where Linux's `prctl` is
+missing (macOS). Loaded by the worker on its own, so it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import resource
 import signal
 import sys
-
-RUNG = 0
+from collections.abc import Mapping
+from typing import Any
 
 # Wall time for a sample over its CPU time: it catches sleepers, and spares honest ones on a busy machine.
 WALL_FACTOR = 4.0
@@ -32,44 +32,73 @@ _LINUX = sys.platform.startswith("linux")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def isolate_worker(parent: int) -> None:
-    """Makes the worker unreadable to its children, adopt their orphans, and die with the process `parent`."""
+def isolate_worker(options: Mapping[str, Any], seccomp: Any) -> None:
+    """Makes the worker unreadable to its children, adopt their orphans, and end when the evaluator ends.
+
+    The signal is one that the worker handles: it ends its children first, which no death signal of theirs can do for
+    the children of a child.
+    """
     _prctl(_PR_SET_DUMPABLE, 0)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    if options["parent"]:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != options["parent"]:
+            os._exit(1)
+    if options["seccomp"]:
+        seccomp.install_general_filter(options["shares_files"])
+
+
+def isolate_child(
+    options: Mapping[str, Any], parent: int, request: Mapping[str, Any], readable: list[int], modules: Any
+) -> None:
+    """Puts the calling process, a fresh child whose directory is the current one, under its limits and its isolation.
+
+    `readable` holds descriptors for landlock. The soft memory limit lies 32 MiB below the hard one: the room in which
+    a verdict is written after a `MemoryError`.
+    """
+    _set_limits(request)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    if options["landlock"]:
+        own = modules.landlock.open_paths(["."])
+        modules.landlock.restrict_files(options["landlock"], readable, own + modules.landlock.open_paths(_WRITABLE))
+    if options["user"] is not None:
+        os.setgroups([])
+        os.setresgid(options["user"], options["user"], options["user"])
+        os.setresuid(options["user"], options["user"], options["user"])
+    _drop_capabilities()
+    # After every change of credentials, since those clear it.
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    if options["seccomp"]:
+        modules.seccomp.install_own_process_filter(os.getpid(), options["reaches_others"])
 
 
-def isolate_child(parent: int, cpu_seconds: float, memory_bytes: int, processes: int | None) -> None:
-    """Puts the calling process under its limits; `processes` is the most that its user may run, None for no limit.
+_WRITABLE = ("/dev/null", "/dev/zero", "/dev/full")
 
-    The soft memory limit lies 32 MiB below the hard one: the room in which a verdict is written after a `MemoryError`.
-    """
-    _limit(resource.RLIMIT_AS, memory_bytes, memory_bytes + (32 << 20))
+
+def _set_limits(request: Mapping[str, Any]) -> None:
+    memory = request["memory_bytes"]
+    _limit(resource.RLIMIT_AS, memory, memory + (32 << 20))
     # Far above the limit that the worker keeps by the precise clock: the kernel counts whole ticks here, and was
     # seen a quarter ahead of it on a busy machine. It only ends a sample whose worker cannot.
-    cpu = math.ceil(WALL_FACTOR * cpu_seconds) + 1
+    cpu = math.ceil(WALL_FACTOR * request["cpu_seconds"]) + 1
     _limit(resource.RLIMIT_CPU, cpu, cpu + 1)
     _limit(resource.RLIMIT_FSIZE, FILE_SIZE_BYTES)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     _limit(resource.RLIMIT_CORE, 0)
-    if processes is not None:
-        _limit(resource.RLIMIT_NPROC, processes)
-    _drop_capabilities()
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    # Last, since a change of credentials clears it.
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    if request["processes"] is not None:
+        _limit(resource.RLIMIT_NPROC, request["processes"])
 
 
-def process_limit() -> int | None:
-    """Returns how many processes and threads the user may run with a sample: those running now and some more.
+def process_limit(child_user: int | None) -> int | None:
+    """Returns how many processes and threads the user of a sample may run with it: those running now and some more.
 
-    The kernel counts the whole user, so a fixed number would fail every threaded sample on a busy machine. It does not
-    limit root. Costs about 10 microseconds a process.
+    The kernel counts the whole user, so a fixed number would fail every threaded sample on a busy machine; a user of
+    the sample's own has none. It does not limit root. Costs about 10 microseconds a process.
     """
+    if child_user is not None:
+        return EXTRA_PROCESSES
     if not _LINUX or os.getuid() == 0:
         return None
     user, running = os.getuid(), 0
@@ -81,16 +110,6 @@ def process_limit() -> int | None:
             except OSError:
                 continue
     return running + EXTRA_PROCESSES
-
-
-def children_of_this_process() -> list[int]:
-    """Returns the ids of the living children of a single-threaded process, adopted ones included."""
-    pid = os.getpid()
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(child) for child in file.read().split()]
-    except OSError:
-        return []
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
@@ -106,13 +125,16 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if _LINUX and _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
+    if not _LINUX:
+        return
+    unused = (ctypes.c_ulong(0),) * 3
+    if _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), *unused) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
 
 
 def _drop_capabilities() -> None:
-    """Gives up root's privileges over other processes and files; the user id stays."""
-    if not _LINUX or os.geteuid() != 0:
+    """Gives up root's privileges over other processes and files, where there are any; the user id stays."""
+    if not _LINUX:
         return
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     nothing = (ctypes.c_uint32 * 6)()

@@ -17,7 +17,10 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from common.errors import PipelineError, UsageError
+from common.execution.enclosure import Isolation
+from common.execution.ladder import choose_isolation
 from common.execution.results import EvaluationResult
+from common.execution.self_check import CheckFailedError, check_verdicts
 from common.execution.verdict import EvaluationPlan, WorkerReply, crashed, judge, no_code, plan_evaluation
 from common.execution.worker_process import (
     WorkerDiedError,
@@ -27,9 +30,6 @@ from common.execution.worker_process import (
 )
 
 SELF_CHECK_EVERY = 500
-_CHECK_TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
-_GOOD = "def pva_sae_check(n):\n    return list(range(1, n + 1))"
-_BAD = "def pva_sae_check(n):\n    return list(range(n))"
 
 
 class _Job(NamedTuple):
@@ -40,8 +40,9 @@ class _Job(NamedTuple):
 class EvaluationPool:
     """Evaluates programs in `workers` sandboxed processes, `timeout` being CPU seconds a program.
 
-    A context manager: leaving it waits for what was submitted, or drops it where an exception leaves. Raises
-    `PipelineError` at construction where the sandbox fails its self-check; a later failure reaches every open future.
+    `sandbox` is auto, strict, or a rung (see `ladder`); what is in use stands in `isolation`. A context manager:
+    leaving it waits for what was submitted, or drops it where an exception leaves. Raises `PipelineError` at
+    construction where the sandbox fails its self-check; a later failure reaches every open future.
     """
 
     def __init__(self, workers: int, timeout: float = 5.0, memory_mb: int = 2048, sandbox: str = "auto") -> None:
@@ -49,11 +50,11 @@ class EvaluationPool:
             raise UsageError(f"the evaluation pool needs at least one worker, not {workers}")
         self._timeout = timeout
         self._memory_mb = memory_mb
-        self._sandbox = sandbox
+        self.isolation = choose_isolation(sandbox).isolation
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         sweep_left_directories()
-        self._slots = [_Slot(self._jobs, self._closing) for _ in range(workers)]
+        self._slots = [_Slot(self._jobs, self._closing, self.isolation) for _ in range(workers)]
         try:
             for slot in self._slots:
                 slot.ready.result()
@@ -108,11 +109,12 @@ class EvaluationPool:
 class _Slot(threading.Thread):
     """One thread with one worker at a time."""
 
-    def __init__(self, jobs: queue.SimpleQueue[_Job | None], closing: threading.Event) -> None:
+    def __init__(self, jobs: queue.SimpleQueue[_Job | None], closing: threading.Event, isolation: Isolation) -> None:
         super().__init__(name="pva-sae-sandbox", daemon=True)
         self.ready: Future[None] = Future()
         self._jobs = jobs
         self._closing = closing
+        self._isolation = isolation
         self._worker: WorkerProcess | None = None
         self._since_check = 0
         self.start()
@@ -153,13 +155,13 @@ class _Slot(threading.Thread):
     def _evaluate(self, plan: EvaluationPlan) -> EvaluationResult:
         """Returns the verdict; a plan whose worker dies is tried once more on a fresh one, and then called crashed."""
         if not plan.code.strip():
-            return no_code(plan)
+            return no_code(plan, self._isolation.rung)
         try:
             return judge(plan, self._ask_twice(plan))
         except WorkerDiedError as error:
             reason = str(error)
         self._check()
-        return crashed(plan, f"took its worker down twice ({reason})")
+        return crashed(plan, f"took its worker down twice ({reason})", self._isolation.rung)
 
     def _ask_twice(self, plan: EvaluationPlan) -> WorkerReply:
         try:
@@ -169,7 +171,7 @@ class _Slot(threading.Thread):
 
     def _ask(self, plan: EvaluationPlan) -> WorkerReply:
         if self._worker is None:
-            self._worker = WorkerProcess()
+            self._worker = WorkerProcess(self._isolation)
         # In this order: whoever closes the pool sets the flag first and then kills the worker that it sees.
         if self._closing.is_set():
             raise PipelineError("the evaluation was dropped because its pool was closed")
@@ -184,14 +186,12 @@ class _Slot(threading.Thread):
 
     def _check(self) -> None:
         """Raises `PipelineError` unless a right program passes and a wrong one fails by its answers."""
-        for code, expected in ((_GOOD, "passed"), (_BAD, "wrong_answer")):
-            plan = plan_evaluation(code, _CHECK_TESTS, "", 5.0, 1024)
-            try:
-                result = judge(plan, self._ask_twice(plan))
-            except (OSError, WorkerDiedError) as error:
-                raise sandbox_broken(f"its worker does not answer ({error})") from None
-            if result.outcome != expected:
-                raise sandbox_broken(f"a program that must end as {expected} ended as {_told(result)}")
+        try:
+            check_verdicts(lambda plan: judge(plan, self._ask_twice(plan)))
+        except (OSError, WorkerDiedError) as error:
+            raise sandbox_broken(f"its worker does not answer ({error})") from None
+        except CheckFailedError as error:
+            raise sandbox_broken(str(error)) from None
         self._since_check = 0
 
     def _end_worker(self) -> None:
@@ -206,32 +206,32 @@ def evaluate_code(
     setup_code: str = "",
     timeout: float = 5.0,
     memory_mb: int = 2048,
+    sandbox: str = "auto",
 ) -> EvaluationResult:
     """Runs `code`, then `setup_code`, then `tests` in the sandbox; true exactly when every assertion ran and held.
 
-    `timeout` is CPU seconds. The first call starts a worker that serves later calls and ends with the process.
+    `timeout` is CPU seconds, `sandbox` as for `EvaluationPool`. The first call starts a worker that serves later calls
+    and ends with the process.
     """
     plan = plan_evaluation(code, tests, setup_code, timeout, memory_mb)
-    return _shared_pool().submit_plan(plan).result()
+    return _shared_pool(sandbox).submit_plan(plan).result()
 
 
-_shared: tuple[int, EvaluationPool] | None = None
+_shared: dict[tuple[int, str], EvaluationPool] = {}
 _shared_lock = threading.Lock()
 
 
-def _shared_pool() -> EvaluationPool:
-    global _shared
+def _shared_pool(sandbox: str) -> EvaluationPool:
     with _shared_lock:
-        if _shared is None or _shared[0] != os.getpid():
-            _shared = (os.getpid(), EvaluationPool(workers=1))
-            atexit.register(_close_shared_pool)
-        return _shared[1]
+        key = (os.getpid(), sandbox)
+        if key not in _shared:
+            if not _shared:
+                atexit.register(_close_shared_pools)
+            _shared[key] = EvaluationPool(workers=1, sandbox=sandbox)
+        return _shared[key]
 
 
-def _close_shared_pool() -> None:
-    if _shared is not None and _shared[0] == os.getpid():
-        _shared[1].close(drop=True)
-
-
-def _told(result: EvaluationResult) -> str:
-    return f"{result.outcome} ({result.error_message})" if result.error_message else result.outcome
+def _close_shared_pools() -> None:
+    for (pid, _), pool in _shared.items():
+        if pid == os.getpid():
+            pool.close(drop=True)

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from common.errors import UsageError
 from common.execution.extraction import entry_point_from_tests
-from common.execution.isolation import RUNG
 from common.execution.results import MAX_ERROR_CHARACTERS, EvaluationResult
 from common.execution.values import Incomparable, MalformedVerdictError, decode_value
 
@@ -43,8 +42,8 @@ class EvaluationPlan:
     cpu_seconds: float
     memory_mb: int
 
-    def request(self) -> bytes:
-        """Returns the message for the worker, which holds no expected value."""
+    def request(self, processes: int | None) -> bytes:
+        """Returns the message for the worker, which holds no expected value; `processes` is the most it may start."""
         message = {
             "code": self.code,
             "setup": self.setup_code,
@@ -52,6 +51,7 @@ class EvaluationPlan:
             "entry_point": self.entry_point,
             "cpu_seconds": self.cpu_seconds,
             "memory_bytes": self.memory_mb << 20,
+            "processes": processes,
         }
         return json.dumps(message).encode("ascii")
 
@@ -63,8 +63,7 @@ class WorkerReply(NamedTuple):
     message: bytes
 
 
-_NOTHING_USED = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_memory_mb": 0.0, "strays_killed": 0, "rung": RUNG}
-_NO_REPLY = WorkerReply(_NOTHING_USED, b"")
+_NOTHING_USED = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_memory_mb": 0.0, "strays_killed": 0}
 
 
 def plan_evaluation(
@@ -115,7 +114,7 @@ def judge(plan: EvaluationPlan, reply: WorkerReply) -> EvaluationResult:
     """Returns the verdict on a worker's reply; whatever it does not account for is not passed."""
     status = reply.header["status"]
     if status != "done":
-        outcome = "timeout" if status == "timeout" else "crashed"
+        outcome = status if status in ("timeout", "memory") else "crashed"
         return _result(plan, [_Judged(outcome, str(reply.header["detail"]))] * len(plan.tests), reply)
     try:
         judged = _judge_report(plan, json.loads(reply.message))
@@ -124,14 +123,18 @@ def judge(plan: EvaluationPlan, reply: WorkerReply) -> EvaluationResult:
     return _result(plan, judged, reply)
 
 
-def crashed(plan: EvaluationPlan, reason: str) -> EvaluationResult:
+def crashed(plan: EvaluationPlan, reason: str, rung: int) -> EvaluationResult:
     """Returns the verdict on a program that took its worker down with it."""
-    return _result(plan, [_Judged("crashed", reason)] * len(plan.tests), _NO_REPLY)
+    return _result(plan, [_Judged("crashed", reason)] * len(plan.tests), _no_reply(rung))
 
 
-def no_code(plan: EvaluationPlan) -> EvaluationResult:
+def no_code(plan: EvaluationPlan, rung: int) -> EvaluationResult:
     """Returns the verdict on an empty program, for which nothing need run."""
-    return _result(plan, [_Judged("no_function", "no code")] * len(plan.tests), _NO_REPLY)
+    return _result(plan, [_Judged("no_function", "no code")] * len(plan.tests), _no_reply(rung))
+
+
+def _no_reply(rung: int) -> WorkerReply:
+    return WorkerReply({**_NOTHING_USED, "rung": rung}, b"")
 
 
 def _judge_report(plan: EvaluationPlan, report: dict[str, Any]) -> list[_Judged]:

@@ -1,9 +1,9 @@
 """One slot of the sandbox: a fresh interpreter that forks a child per sample, watches it, and cleans up after it.
 
-Started by `common.execution.pool` as a script, never imported by the pipeline. It reads requests from its standard
-input and answers on its standard output, one frame each: eight hexadecimal digits of length, then the bytes. A reply
-is one line of JSON and, behind it, the child's message. CPU time is the limit; wall time, four times as much, catches
-sleepers.
+Started as a script in whatever namespaces the sandbox has, never imported by the pipeline. It reads requests from its
+standard input and answers on its standard output, one frame each: eight hexadecimal digits of length, then the bytes.
+A reply is one line of JSON and, behind it, the child's message. Its one argument is JSON: what `ladder` has found to
+work on this machine.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import random
-import select
 import shutil
 import signal
 import sys
@@ -23,8 +22,8 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple, NoReturn
 
 _VERDICT_FD, _CONTROL_FD = 62, 63
-_MAX_BYTES_READ = 2_500_000
-_PROCESS_LIMIT_AGE = 2.0
+_SHARED_MEMORY = "/dev/shm"
+_NOT_ISOLATED = 71
 _COMMON_MODULES = (
     "array bisect cmath collections collections.abc copy dataclasses datetime decimal enum fractions functools heapq "
     "itertools math numbers operator re statistics string tempfile textwrap threading typing"
@@ -34,7 +33,7 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 
 
 class Watched(NamedTuple):
-    """What became of a child: `status` is done, timeout or died; `message` is the verdict's text if it is done."""
+    """What became of a child: `status` is done, timeout, memory or died; `message` is the verdict's text if done."""
 
     status: str
     message: bytes
@@ -47,46 +46,54 @@ class Watched(NamedTuple):
 
 def main() -> None:
     """Serves requests until standard input ends."""
-    base, parent = sys.argv[1], int(sys.argv[2])
-    isolation, child, values = _load("isolation"), _load("child"), _load("values")
-    isolation.isolate_worker(parent)
+    options = json.loads(sys.argv[1])
+    modules = SimpleNamespace(
+        **{name: _load(name) for name in ("isolation", "seccomp", "landlock", "watching", "child", "values")}
+    )
+    signal.signal(signal.SIGTERM, lambda *_: _end(modules.watching))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    modules.isolation.isolate_worker(options, modules.seccomp)
     requests, replies = _take_over_descriptors()
     for name in _COMMON_MODULES.split():
         __import__(name)
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
     os.environ.clear()
     gc.collect()
     gc.freeze()
-    worker = _Worker(base, isolation, child, values)
-    while (frame := _read_frame(requests)) is not None:
-        watched = worker.evaluate(json.loads(frame))
-        header = json.dumps({**watched._asdict(), "message": None, "rung": isolation.RUNG}).encode("ascii")
-        _write_frame(replies, header + b"\n" + watched.message)
+    worker = _Worker(options, modules, requests)
+    with contextlib.suppress(modules.watching.Abandoned, BrokenPipeError):
+        while (frame := _read_frame(requests)) is not None:
+            watched = worker.evaluate(json.loads(frame))
+            header = json.dumps({**watched._asdict(), "message": None, "rung": options["rung"]}).encode("ascii")
+            _write_frame(replies, header + b"\n" + watched.message)
+
+
+def _end(watching: Any) -> NoReturn:
+    """Ends everything below the worker, and the worker: whoever started it is gone."""
+    watching.end_children()
+    os._exit(0)
 
 
 class _Worker:
-    def __init__(self, base: str, isolation: Any, child: Any, values: Any) -> None:
-        self._base = base
-        self._isolation = isolation
-        self._child = child
-        self._values = values
+    def __init__(self, options: dict[str, Any], modules: Any, asker: int) -> None:
+        self._options = options
+        self._modules = modules
+        self._asker = asker
         self._count = 0
-        self._process_limit: int | None = None
-        self._process_limit_at = -1e9
+        self._readable = modules.landlock.open_paths(options["readable"]) if options["landlock"] else []
 
     def evaluate(self, request: dict[str, Any]) -> Watched:
         """Runs one request in a child of its own and leaves nothing of it behind."""
         self._count += 1
-        directory = os.path.join(self._base, str(self._count))
+        directory = os.path.join(self._options["directory"], str(self._count))
         os.mkdir(directory, 0o700)
-        now = time.monotonic()
-        if now - self._process_limit_at > _PROCESS_LIMIT_AGE:
-            self._process_limit, self._process_limit_at = self._isolation.process_limit(), now
+        if self._options["user"] is not None:
+            os.chown(directory, self._options["user"], self._options["user"])
         try:
             return self._watch(request, directory)
         finally:
             _remove(directory)
+            if self._options["shared_memory"]:
+                _empty(_SHARED_MEMORY)
 
     def _watch(self, request: dict[str, Any], directory: str) -> Watched:
         verdict_read, verdict_write = os.pipe()
@@ -98,19 +105,23 @@ class _Worker:
             self._become_child(request, directory, verdict_write, control_read, worker)
         os.close(verdict_write)
         os.close(control_read)
-        wall_seconds = self._isolation.WALL_FACTOR * request["cpu_seconds"]
-        watcher = _Watcher(pid, verdict_read, control_write, self._child, request["cpu_seconds"], wall_seconds)
+        request["wall_seconds"] = self._modules.isolation.WALL_FACTOR * request["cpu_seconds"]
+        watching = self._modules.watching
+        pipes = (verdict_read, control_write)
+        watcher = watching.Watcher(pid, pipes, self._asker, request, self._modules.child)
         try:
             status = watcher.wait()
         finally:
-            detail, usage, strays = _end(pid, self._isolation)
+            detail, usage, strays = watching.end_family(pid)
             os.close(verdict_read)
             os.close(control_write)
         peak = usage.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
         cpu = usage.ru_utime + usage.ru_stime
         if status == "died" and cpu >= request["cpu_seconds"]:
             status = "timeout"
-        if status == "timeout":
+        if detail == f"exit status {_NOT_ISOLATED}":
+            detail = f"{detail}: {watcher.last_words()}"
+        if status in ("timeout", "memory"):
             detail = watcher.limit_reached()
         wall = time.monotonic() - started
         return Watched(status, watcher.message, detail, round(cpu, 4), round(wall, 4), round(peak, 1), strays)
@@ -119,9 +130,11 @@ class _Worker:
         self, request: dict[str, Any], directory: str, verdict: int, control: int, worker: int
     ) -> NoReturn:
         try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.setsid()
             os.chdir(directory)
             assert max(verdict, control) < _VERDICT_FD, (verdict, control)
+            self._isolate(request, worker, verdict)
             os.dup2(verdict, _VERDICT_FD)
             os.dup2(control, _CONTROL_FD)
             os.closerange(3, _VERDICT_FD)
@@ -130,121 +143,16 @@ class _Worker:
             sys.modules["__main__"] = ModuleType("__main__")
             sys.argv = [""]
             random.seed(0)
-            self._isolation.isolate_child(worker, request["cpu_seconds"], request["memory_bytes"], self._process_limit)
-            self._child.run_sample(request, self._values, _VERDICT_FD, _CONTROL_FD)
+            self._modules.child.run_sample(request, self._modules.values, _VERDICT_FD, _CONTROL_FD)
         finally:
             os._exit(70)
 
-
-class _Watcher:
-    """Waits for a child's verdict, its end or its limits, whichever comes first."""
-
-    def __init__(
-        self, pid: int, verdict: int, control: int, child: Any, cpu_seconds: float, wall_seconds: float
-    ) -> None:
-        self._pid = pid
-        self._verdict = verdict
-        self._control = control
-        self._cpu_limit = cpu_seconds
-        self._wall_limit = wall_seconds
-        self._wall_end = time.monotonic() + wall_seconds
-        self._nonce = os.urandom(child.NONCE_BYTES)
-        self._nonce_sent = False
-        self._received = bytearray()
-        self._max_message = child.MAX_MESSAGE_BYTES
-        self.message = b""
-
-    def wait(self) -> str:
-        """Returns done, timeout or died."""
-        poller = select.poll()
-        poller.register(self._verdict, select.POLLIN)
-        pidfd = os.pidfd_open(self._pid) if hasattr(os, "pidfd_open") else -1
-        if pidfd >= 0:
-            poller.register(pidfd, select.POLLIN)
+    def _isolate(self, request: dict[str, Any], worker: int, verdict: int) -> None:
         try:
-            while True:
-                remaining = self._seconds_left()
-                if remaining <= 0:
-                    return "timeout"
-                ready = {descriptor for descriptor, _ in poller.poll(1000 * min(remaining, 0.02 + remaining / 8, 0.25))}
-                if self._verdict in ready and not self._read():
-                    poller.unregister(self._verdict)
-                if self._complete():
-                    return "done"
-                if pidfd in ready or len(self._received) > _MAX_BYTES_READ or (pidfd < 0 and self._has_ended()):
-                    while self._read() and len(self._received) <= _MAX_BYTES_READ:
-                        pass
-                    return "done" if self._complete() else "died"
-        finally:
-            if pidfd >= 0:
-                os.close(pidfd)
-
-    def limit_reached(self) -> str:
-        """Returns which limit ended the child."""
-        if time.monotonic() >= self._wall_end:
-            return f"ran for {self._wall_limit:g} s of wall time"
-        return f"used {self._cpu_limit:g} s of CPU time"
-
-    def _seconds_left(self) -> float:
-        """Returns how long the child can still run at least, as far as one thread of it uses the CPU."""
-        try:
-            used = time.clock_gettime((~self._pid << 3) | 2)
-        except OSError:
-            used = 0.0
-        return min(self._cpu_limit - used, self._wall_end - time.monotonic())
-
-    def _read(self) -> bool:
-        """Takes what the verdict pipe holds; returns False at its end. The first byte asks for the nonce."""
-        if not select.select([self._verdict], [], [], 0)[0]:
-            return False
-        chunk = os.read(self._verdict, 1 << 16)
-        self._received += chunk
-        if chunk and not self._nonce_sent:
-            self._nonce_sent = True
-            with contextlib.suppress(OSError):
-                os.write(self._control, self._nonce)
-        return bool(chunk)
-
-    def _complete(self) -> bool:
-        start = self._received.find(self._nonce)
-        if start < 0:
-            return False
-        start += len(self._nonce)
-        try:
-            length = int(self._received[start : start + 8], 16)
-        except ValueError:
-            return False
-        if length > self._max_message or len(self._received) < start + 8 + length:
-            return False
-        self.message = bytes(self._received[start + 8 : start + 8 + length])
-        return True
-
-    def _has_ended(self) -> bool:
-        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def _end(pid: int, isolation: Any) -> tuple[str, Any, int]:
-    """Kills the child's group, the child and every orphan; returns how the child ended, its usage and the orphans."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
-    _, status, usage = os.wait4(pid, 0)
-    strays = 0
-    while True:
-        try:
-            ended, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if ended:
-            strays += 1
-            continue
-        for orphan in isolation.children_of_this_process():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
-        time.sleep(0.0005)
-    if os.WIFSIGNALED(status):
-        return f"signal {os.WTERMSIG(status)}", usage, strays
-    return f"exit status {os.WEXITSTATUS(status)}", usage, strays
+            self._modules.isolation.isolate_child(self._options, worker, request, self._readable, self._modules)
+        except OSError as error:
+            os.write(verdict, f"\n{error}".encode("ascii", "replace")[:200])
+            os._exit(_NOT_ISOLATED)
 
 
 def _load(name: str) -> SimpleNamespace:
@@ -273,6 +181,15 @@ def _remove(directory: str) -> None:
         os.rmdir(directory)
     except OSError:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _empty(directory: str) -> None:
+    for entry in os.scandir(directory):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(entry.path)
 
 
 def _read_frame(descriptor: int) -> bytes | None:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -16,19 +17,18 @@ import time
 from pathlib import Path
 
 from common.errors import PipelineError
-from common.execution.isolation import WALL_FACTOR
+from common.execution.enclosure import Isolation, worker_command, worker_environment
+from common.execution.isolation import WALL_FACTOR, process_limit
 from common.execution.verdict import EvaluationPlan, WorkerReply
 
 _PREFIX = "pva-sae-sandbox-"
-_SCRIPT = Path(__file__).resolve().parent / "worker.py"
 _GRACE_SECONDS = 10.0
+_LEAVE_SECONDS = 0.5
 _POLL_MILLISECONDS = 250
 _MAX_REPLY_BYTES = 4_000_000
-
-# As `-I`, except that the hash seed can be set: the order of a set of strings, and with it a label, must not change
-# between runs. `-s -P` keep the user's packages and the script's directory off the path.
-_FLAGS = ("-s", "-P", "-B", "-X", "utf8")
-_ENVIRONMENT = {"PYTHONHASHSEED": "0"}
+_PROCESS_LIMIT_AGE = 2.0
+# Ids that no account has: systemd keeps them for services that live as long as their process.
+_OTHER_USERS = range(61184, 65520)
 
 
 class WorkerDiedError(Exception):
@@ -41,7 +41,10 @@ class WorkerProcess:
     The kernel kills the worker when the thread that made this object ends, so that thread must be the one that uses it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, isolation: Isolation) -> None:
+        self._isolation = isolation
+        self._user = random.SystemRandom().choice(_OTHER_USERS) if isolation.other_user else None
+        self._processes, self._counted_at = None, -1e9
         self._directory = tempfile.mkdtemp(prefix=_PREFIX)
         self._lock = _hold(self._directory)
         self._errors = os.path.join(self._directory, "errors.txt")
@@ -58,13 +61,15 @@ class WorkerProcess:
         os.set_blocking(self._replies, False)
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if self._user is not None:
+            os.chmod(self._directory, 0o711)
         with open(self._errors, "wb") as errors:
             return subprocess.Popen(
-                [sys.executable, *_FLAGS, str(_SCRIPT), self._directory, str(os.getpid())],
+                worker_command(self._isolation, self._directory, self._user),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env=_ENVIRONMENT,
+                env=worker_environment(),
                 cwd=self._directory,
                 start_new_session=True,
             )
@@ -72,7 +77,7 @@ class WorkerProcess:
     def evaluate(self, plan: EvaluationPlan) -> WorkerReply:
         """Sends a plan and returns the reply; raises `WorkerDiedError`, after which the object can only be closed."""
         deadline = time.monotonic() + WALL_FACTOR * plan.cpu_seconds + _GRACE_SECONDS
-        request = plan.request()
+        request = plan.request(self._process_limit())
         self._send(b"%08x" % len(request) + request, deadline)
         try:
             length = int(self._receive(8, deadline), 16)
@@ -88,7 +93,11 @@ class WorkerProcess:
         self._process.kill()
 
     def close(self) -> None:
-        """Ends the worker and removes its directory."""
+        """Ends the worker, which ends by itself when nobody can ask it any more, and removes its directory."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_LEAVE_SECONDS)
         self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -104,6 +113,11 @@ class WorkerProcess:
             lines = Path(self._errors).read_text("utf-8", "replace").strip().splitlines()
             return lines[-1][:200] if lines else ""
         return ""
+
+    def _process_limit(self) -> int | None:
+        if time.monotonic() - self._counted_at > _PROCESS_LIMIT_AGE:
+            self._processes, self._counted_at = process_limit(self._user), time.monotonic()
+        return self._processes
 
     def _send(self, data: bytes, deadline: float) -> None:
         while data:

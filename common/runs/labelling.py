@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from common.config import Config
 from common.execution import EvaluationPool, EvaluationResult
-from common.execution.extraction import extract_code, names_used_by_tests
-from common.execution.isolation import RUNG
+from common.execution.extraction import entry_point_from_tests, extract_code, names_used_by_tests
+from common.execution.ladder import choose_isolation
 from common.problems import Problem
 from common.runs.slices import Span
 from common.runs.tables import EVALUATION_SCHEMA, KEYS
@@ -52,10 +52,16 @@ def evaluation_fingerprint(config: Config, data_hash: str) -> dict[str, Any]:
         "data": data_hash,
         "timeout_seconds": config.evaluation_timeout_seconds,
         "memory_mb": config.evaluation_memory_mb,
-        "sandbox_rung": RUNG,
+        "sandbox_rung": choose_isolation(config.sandbox).isolation.rung,
         "extraction_version": EXTRACTION_VERSION,
         "evaluation_version": EVALUATION_VERSION,
     }
+
+
+def extract_solution(text: str, tests: Sequence[str], setup_code: str) -> str:
+    """Returns the solution in `text` to the problem that the tests test, with what the tests need beside it."""
+    needed = names_used_by_tests(tests, setup_code)
+    return extract_code(text, entry_point=entry_point_from_tests(tests), also_needed=needed)
 
 
 def submit(pool: EvaluationPool, problems: Sequence[Problem], span: Span, rows: Sequence[Mapping[str, Any]]) -> Pending:
@@ -68,8 +74,7 @@ def submit(pool: EvaluationPool, problems: Sequence[Problem], span: Span, rows: 
             codes.append("")
             results.append(None)
             continue
-        needed = names_used_by_tests(problem.test_list, problem.test_setup_code)
-        code = extract_code(row["generated_text"], entry_point=problem.entry_point, also_needed=needed)
+        code = extract_solution(row["generated_text"], problem.test_list, problem.test_setup_code)
         codes.append(code)
         results.append(pool.submit(code, problem.test_list, problem.test_setup_code))
     return Pending(span, rows, codes, results)
@@ -80,20 +85,20 @@ def collect(pending: Pending) -> pa.Table:
     rows = []
     for row, code, future in zip(pending.rows, pending.codes, pending.results, strict=True):
         result = future.result() if future is not None else None
-        rows.append({**{key: row[key] for key in KEYS}, **_columns(code, result)})
+        rows.append({**{key: row[key] for key in KEYS}, **({} if result is None else verdict_columns(code, result))})
     return pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)
 
 
-def _columns(code: str, result: EvaluationResult | None) -> dict[str, Any]:
-    if result is None:
-        return {}
+def verdict_columns(code: str, result: EvaluationResult) -> dict[str, Any]:
+    """Returns a verdict on `code` as columns of the evaluating stage."""
     return {
         "generated_code": code,
         "test_passed": result.passed,
         "outcome": result.outcome,
         "sandbox_rung": result.rung,
         "opaque": result.opaque,
-        "error_message": result.error_message or None,
+        # A program may raise a lone surrogate, which no file can hold.
+        "error_message": result.error_message.encode("utf-8", "backslashreplace").decode() or None,
         "tests_passed": result.tests_passed,
         "tests_total": result.tests_total,
         "cpu_seconds": result.cpu_seconds,

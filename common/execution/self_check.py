@@ -1,0 +1,132 @@
+"""What the sandbox is tried with: programs whose verdict is known, and one that reaches for what it must not have.
+
+A broken sandbox looks like a data set of failures, and an open one like nothing at all, so both are looked for: the
+first two programs at every worker's start and every 500 samples, the others when a rung of the ladder is chosen.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from common.execution.results import EvaluationResult
+from common.execution.verdict import EvaluationPlan, plan_evaluation
+
+READS, CHANGES, PROCESSES = "reads files", "changes files", "reads other processes' environment"
+NETWORK, SIGNALS = "network", "signals to other processes"
+# What a rung may leave open; every rung that is not named leaves nothing.
+MAY_STAY_OPEN = {1: {READS, CHANGES, PROCESSES}, 0: {READS, CHANGES, PROCESSES, NETWORK, SIGNALS}}
+
+_CPU_SECONDS, _MEMORY_MB = 5.0, 2048
+_TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
+_GOOD = "def pva_sae_check(n):\n    return list(range(1, n + 1))"
+_BAD = "def pva_sae_check(n):\n    return list(range(n))"
+# A module that no worker has loaded, a temporary file, a thread, a child process; numpy where the pipeline has it.
+_HONEST = """
+def pva_sae_check(with_numpy):
+    import colorsys, os, subprocess, tempfile, threading
+    with tempfile.NamedTemporaryFile("w+") as file:
+        file.write("kept")
+        file.seek(0)
+        parts = [file.read()]
+    thread = threading.Thread(target=lambda: parts.append("threaded"))
+    thread.start()
+    thread.join()
+    parts.append(subprocess.run(["/bin/sh", "-c", "echo run"], capture_output=True, text=True).stdout.strip())
+    if with_numpy:
+        import numpy
+        parts.append(str(int(numpy.ones(3).sum())))
+    return parts
+"""
+_REACH = f"""
+def pva_sae_check(secret, evaluator, enclosed):
+    import os, socket
+    found = []
+    def reach(name, action):
+        try:
+            action()
+        except OSError:
+            return
+        found.append(name)
+    reach({READS!r}, lambda: open(secret).close())
+    reach({CHANGES!r}, lambda: open(secret, "a").close())
+    if enclosed:
+        return found + ([{PROCESSES!r}] if os.getppid() != 1 else [])
+    reach({PROCESSES!r}, lambda: open(f"/proc/{{evaluator}}/environ", "rb").read())
+    reach({NETWORK!r}, lambda: socket.socket().bind(("127.0.0.1", 0)))
+    reach({SIGNALS!r}, lambda: os.kill(evaluator, 0))
+    return found
+"""
+
+Evaluate = Callable[[EvaluationPlan], EvaluationResult]
+
+
+class CheckFailedError(Exception):
+    """The sandbox judges wrongly, or a sample reaches what it must not."""
+
+
+class Reached(NamedTuple):
+    """What a sample of this rung can get at, of the names above."""
+
+    names: tuple[str, ...]
+
+
+def check_verdicts(evaluate: Evaluate) -> None:
+    """Raises `CheckFailedError` unless a right program passes and a wrong one fails by its answers."""
+    for code, expected in ((_GOOD, "passed"), (_BAD, "wrong_answer")):
+        _expect(evaluate(_plan(code, _TESTS)), expected, "a program that must end as")
+
+
+def check_honest_programs(evaluate: Evaluate) -> None:
+    """Raises `CheckFailedError` unless a program passes that uses files, threads, processes and packages."""
+    with_numpy = importlib.util.find_spec("numpy") is not None
+    parts = ["kept", "threaded", "run", *(["3"] if with_numpy else [])]
+    _expect(evaluate(_plan(_HONEST, [f"assert pva_sae_check({with_numpy}) == {parts}"])), "passed", "an honest program")
+
+
+def check_reach(evaluate: Evaluate, rung: int, *, enclosed: bool) -> Reached:
+    """Returns what a sample reaches; raises `CheckFailedError` where it is more than `rung` may leave open."""
+    with _secret_file() as secret:
+        call = f"pva_sae_check({secret!r}, {os.getpid()}, {enclosed})"
+        names = [name for name in MAY_STAY_OPEN[0] if not _is_refused(evaluate, call, name)]
+    if too_much := sorted(set(names) - MAY_STAY_OPEN.get(rung, set())):
+        raise CheckFailedError(f"a sample still reaches: {', '.join(too_much)}")
+    return Reached(tuple(sorted(names)))
+
+
+def _is_refused(evaluate: Evaluate, call: str, name: str) -> bool:
+    result = evaluate(_plan(_REACH, [f"assert ({name!r} in {call}) == False"]))
+    if result.outcome not in ("passed", "wrong_answer"):
+        raise CheckFailedError(f"the probe of what a sample reaches ended as {told(result)}")
+    return result.passed
+
+
+def _plan(code: str, tests: list[str] | tuple[str, ...]) -> EvaluationPlan:
+    return plan_evaluation(code, tests, "", _CPU_SECONDS, _MEMORY_MB)
+
+
+def _expect(result: EvaluationResult, outcome: str, what: str) -> None:
+    if result.outcome != outcome:
+        raise CheckFailedError(f"{what} {outcome} ended as {told(result)}")
+
+
+def told(result: EvaluationResult) -> str:
+    """Returns a result's outcome with its error message."""
+    return f"{result.outcome} ({result.error_message})" if result.error_message else result.outcome
+
+
+@contextmanager
+def _secret_file() -> Iterator[str]:
+    directory = tempfile.mkdtemp(prefix="pva-sae-secret-")
+    try:
+        path = os.path.join(directory, "secret.txt")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("not for samples")
+        yield path
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,210 @@
+"""The worker's eye on a child: its verdict, its end, its limits, and the processes that it leaves behind.
+
+CPU time is the limit, of the child and of all that it started; wall time, four times as much, catches sleepers. Memory
+is limited process by process by the kernel, and for all of them together here. Loaded by the worker on its own, so it
+imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+_MAX_BYTES_READ = 2_500_000
+_LOOK_EVERY = 0.05
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Abandoned(Exception):
+    """Whoever asked is gone."""
+
+
+class Usage(NamedTuple):
+    """CPU seconds and bytes of memory of the processes below this one, apart from the first child's own CPU time."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+class Watcher:
+    """Waits for a child's verdict, its end or its limits, whichever comes first."""
+
+    def __init__(self, pid: int, pipes: tuple[int, int], asker: int, request: dict[str, Any], protocol: Any) -> None:
+        """Watches `pid`; `pipes` are verdict and control, `asker` a pipe that hangs up when whoever asked is gone."""
+        self._pid = pid
+        self._verdict, self._control = pipes
+        self._asker = asker
+        self._cpu_limit = request["cpu_seconds"]
+        self._wall_limit = request["wall_seconds"]
+        self._memory_limit = request["memory_bytes"] + (32 << 20)
+        self._wall_end = time.monotonic() + self._wall_limit
+        self._looked = time.monotonic()
+        self._nonce = os.urandom(protocol.NONCE_BYTES)
+        self._nonce_sent = False
+        self._received = bytearray()
+        self._max_message = protocol.MAX_MESSAGE_BYTES
+        self._others = Usage(0.0, 0)
+        self._inherited = _memory_of(os.getpid())
+        self.message = b""
+
+    def wait(self) -> str:
+        """Returns done, timeout, memory or died; raises `Abandoned`."""
+        poller = select.poll()
+        poller.register(self._verdict, select.POLLIN)
+        poller.register(self._asker, 0)
+        pidfd = os.pidfd_open(self._pid) if hasattr(os, "pidfd_open") else -1
+        if pidfd >= 0:
+            poller.register(pidfd, select.POLLIN)
+        try:
+            while True:
+                if (over := self._over()) is not None:
+                    return over
+                ready = {descriptor for descriptor, _ in poller.poll(1000 * min(self._seconds_left(), _LOOK_EVERY))}
+                if self._asker in ready:
+                    raise Abandoned
+                if self._verdict in ready and not self._read():
+                    poller.unregister(self._verdict)
+                if self._complete():
+                    return "done"
+                if pidfd in ready or len(self._received) > _MAX_BYTES_READ or (pidfd < 0 and self._has_ended()):
+                    while self._read() and len(self._received) <= _MAX_BYTES_READ:
+                        pass
+                    return "done" if self._complete() else "died"
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+
+    def limit_reached(self) -> str:
+        """Returns which limit ended the child."""
+        if self._others.memory_bytes > self._memory_limit:
+            return f"its processes together used more than {self._memory_limit >> 20} MiB"
+        if time.monotonic() >= self._wall_end:
+            return f"ran for {self._wall_limit:g} s of wall time"
+        return f"used {self._cpu_limit:g} s of CPU time"
+
+    def last_words(self) -> str:
+        """Returns what a child that could not be isolated has said of it."""
+        return self._received.partition(b"\n")[2][:200].decode("ascii", "replace")
+
+    def _over(self) -> str | None:
+        now = time.monotonic()
+        if now - self._looked >= _LOOK_EVERY:
+            self._others, self._looked = usage_below(self._pid, self._inherited), now
+        if self._others.memory_bytes > self._memory_limit:
+            return "memory"
+        return "timeout" if self._seconds_left() <= 0 else None
+
+    def _seconds_left(self) -> float:
+        """Returns how long the child can still run at least, as far as one thread of it uses the CPU."""
+        try:
+            used = time.clock_gettime((~self._pid << 3) | 2)
+        except OSError:
+            used = 0.0
+        return min(self._cpu_limit - used - self._others.cpu_seconds, self._wall_end - time.monotonic())
+
+    def _read(self) -> bool:
+        """Takes what the verdict pipe holds; returns False at its end. The first byte asks for the nonce."""
+        if not select.select([self._verdict], [], [], 0)[0]:
+            return False
+        chunk = os.read(self._verdict, 1 << 16)
+        self._received += chunk
+        if chunk and not self._nonce_sent:
+            self._nonce_sent = True
+            with contextlib.suppress(OSError):
+                os.write(self._control, self._nonce)
+        return bool(chunk)
+
+    def _complete(self) -> bool:
+        start = self._received.find(self._nonce)
+        if start < 0:
+            return False
+        start += len(self._nonce)
+        try:
+            length = int(self._received[start : start + 8], 16)
+        except ValueError:
+            return False
+        if length > self._max_message or len(self._received) < start + 8 + length:
+            return False
+        self.message = bytes(self._received[start + 8 : start + 8 + length])
+        return True
+
+    def _has_ended(self) -> bool:
+        return os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def usage_below(first: int, inherited: int) -> Usage:
+    """Returns what the processes below this one use; what they only share with it (`inherited` bytes) is left out."""
+    cpu, memory = 0.0, 0
+    for pid in _family(os.getpid()):
+        fields = _stat(pid)
+        if fields is None:
+            continue
+        own, waited_for = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+        cpu += (waited_for + (0 if pid == first else own)) / _TICKS
+        memory += max(0, int(fields[21]) * _PAGE - inherited)
+    return Usage(cpu, memory)
+
+
+def end_family(pid: int) -> tuple[str, Any, int]:
+    """Kills the child's group, the child and every orphan; returns how the child ended, its usage and the orphans."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+    _, status, usage = os.wait4(pid, 0)
+    strays = end_children()
+    if os.WIFSIGNALED(status):
+        return f"signal {os.WTERMSIG(status)}", usage, strays
+    return f"exit status {os.WEXITSTATUS(status)}", usage, strays
+
+
+def end_children() -> int:
+    """Kills and reaps every child of this process, adopted ones included, until none is left; returns how many."""
+    ended = 0
+    while True:
+        try:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid:
+            ended += 1
+            continue
+        for child in _children(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.0005)
+
+
+def _family(pid: int) -> Iterator[int]:
+    for child in _children(pid):
+        yield child
+        yield from _family(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Returns the ids of the living children of a process, whichever of its threads started them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += [int(child) for child in file.read().split()]
+    return found
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Returns the fields of `/proc/PID/stat` behind the command's name, or None where the process has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _memory_of(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[21]) * _PAGE if fields else 0
