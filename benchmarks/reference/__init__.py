@@ -1,0 +1,1 @@
+"""What other projects do, written anew from their public descriptions, to be timed beside the pipeline."""
