@@ -105,6 +105,7 @@ class GenerationRunner(PhaseRunner):
             self.config, self.profile, self.role, self.capture_layers, site_given=self.options.site_given
         )
         self.check_prompts()
+        labelling.announce_sandbox(self.config)
 
     def check_prompts(self) -> None:
         """Refuses a form of prompt that the tokenizer cannot give."""
@@ -339,6 +340,7 @@ class GenerationRunner(PhaseRunner):
             "split": self.split,
             "datasets": {arm.name: self.dataset_name(arm) for arm in self.arms()},
             "batch_size": self.config.batch_size,
+            "sandbox": labelling.sandbox_record(self.config),
             "arm_settings": dict(self.arm_settings()),
             "fingerprints": {"generation": dict(self.state.generation), "evaluation": self.state.evaluation},
             "results": {name: arm_summary(item) for name, item in tables.items()},

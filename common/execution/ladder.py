@@ -36,14 +36,14 @@ class Refusal(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """The isolation that is used, what a sample still reaches in it, and the ways above it that failed."""
+    """The isolation that is used, what it leaves open to a sample, and the ways above it that failed."""
 
     isolation: Isolation
     open: tuple[str, ...]
     refusals: tuple[Refusal, ...]
 
 
-class _Way(NamedTuple):
+class Way(NamedTuple):
     """One way of isolating: what it is called and, where it need not be tried, why."""
 
     name: str
@@ -59,17 +59,24 @@ def choose_isolation(sandbox: str = "auto") -> Choice:
     """
     wanted = _wanted(sandbox)
     refusals: list[Refusal] = []
-    for way in _ways():
-        if way.isolation.rung not in wanted:
-            continue
-        why = way.impossible
-        if why is None:
-            try:
-                return Choice(way.isolation, _try(way.isolation), tuple(refusals))
-            except (CheckFailedError, WorkerDiedError, OSError) as error:
-                why = str(error)
-        refusals.append(Refusal(way.name, why))
+    for way in ways():
+        if way.isolation.rung in wanted:
+            found = try_way(way)
+            if not isinstance(found, Refusal):
+                return Choice(way.isolation, found, tuple(refusals))
+            refusals.append(found)
     raise _unreached(sandbox, refusals)
+
+
+def try_way(way: Way) -> tuple[str, ...] | Refusal:
+    """Returns what a sample still reaches in a way of isolating, or why this machine does not allow it."""
+    if way.impossible is not None:
+        return Refusal(way.name, way.impossible)
+    try:
+        return _try(way.isolation)
+    except (CheckFailedError, WorkerDiedError, OSError) as error:
+        unreadable = way.isolation.other_user and "ModuleNotFoundError" in str(error)
+        return Refusal(way.name, f"another user cannot read this Python: {error}" if unreadable else str(error))
 
 
 def _wanted(sandbox: str) -> range:
@@ -93,7 +100,7 @@ def _unreached(sandbox: str, refusals: list[Refusal]) -> PipelineError:
     )
 
 
-def _ways() -> Iterator[_Way]:
+def ways() -> Iterator[Way]:
     """Yields every way of isolating, the strongest first."""
     linux, root = sys.platform.startswith("linux"), os.geteuid() == 0
     not_linux = None if linux else "needs Linux"
@@ -103,16 +110,16 @@ def _ways() -> Iterator[_Way]:
     for name, program, why in (("bubblewrap", bubblewrap, missing), ("namespaces", OWN_NAMESPACES, not_linux)):
         for other_user in (True, False) if root else (False,):
             how = f"{name} with another user" if other_user else name
-            yield _Way(how, Isolation(4, program, other_user, seccomp=seccomp), why)
+            yield Way(how, Isolation(4, program, other_user, seccomp=seccomp), why)
             if why is not None:
                 break
     filters = None if seccomp else "the kernel takes no seccomp filter here"
     locks = None if abi else "the kernel offers no landlock here"
     why = not_linux or (None if root else "needs root") or (filters and locks and f"{filters}, {locks}")
-    yield _Way("another user", Isolation(3, None, True, abi, seccomp), why)
-    yield _Way("landlock", Isolation(2, None, False, abi, seccomp), not_linux or locks)
-    yield _Way("seccomp", Isolation(1, seccomp=True), not_linux or filters)
-    yield _Way("limits", Isolation(0))
+    yield Way("another user", Isolation(3, None, True, abi, seccomp), why)
+    yield Way("landlock", Isolation(2, None, False, abi, seccomp), not_linux or locks)
+    yield Way("seccomp", Isolation(1, seccomp=True), not_linux or filters)
+    yield Way("limits", Isolation(0))
 
 
 def _takes_filters() -> bool:

@@ -10,6 +10,7 @@ import os
 import site
 import sys
 import sysconfig
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -61,5 +62,6 @@ def _interpreter() -> list[str]:
 
 
 def _too_wide(path: str) -> bool:
-    """Tells whether a path would open what must stay closed: the root, a home, or the folder of all homes."""
-    return path in ("/", "/home", "/root", "/tmp", os.path.expanduser("~").rstrip("/"))
+    """Tells whether a path would open what must stay closed: the root, the user's home, or what holds homes."""
+    home = os.path.expanduser("~").rstrip("/")
+    return path in ("/", home, os.path.dirname(home), tempfile.gettempdir())

@@ -48,6 +48,7 @@ class EvaluationPool:
     def __init__(self, workers: int, timeout: float = 5.0, memory_mb: int = 2048, sandbox: str = "auto") -> None:
         if workers < 1:
             raise UsageError(f"the evaluation pool needs at least one worker, not {workers}")
+        self.workers = workers
         self._timeout = timeout
         self._memory_mb = memory_mb
         self.isolation = choose_isolation(sandbox).isolation

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from common.execution.layout import readable_paths
 from common.execution.results import EvaluationResult
 from common.execution.verdict import EvaluationPlan, plan_evaluation
 
-READS, CHANGES, PROCESSES = "reads files", "changes files", "reads other processes' environment"
-NETWORK, SIGNALS = "network", "signals to other processes"
+READS, CHANGES = "reading files", "changing files"
+PROCESSES, SIGNALS = "reading other processes' environment", "signalling other processes"
+NETWORK = "the network"
 # What a rung may leave open; every rung that is not named leaves nothing.
 MAY_STAY_OPEN = {1: {READS, CHANGES, PROCESSES}, 0: {READS, CHANGES, PROCESSES, NETWORK, SIGNALS}}
 
@@ -79,12 +81,12 @@ class Reached(NamedTuple):
 def check_verdicts(evaluate: Evaluate) -> None:
     """Raises `CheckFailedError` unless a right program passes and a wrong one fails by its answers."""
     for code, expected in ((_GOOD, "passed"), (_BAD, "wrong_answer")):
-        _expect(evaluate(_plan(code, _TESTS)), expected, "a program that must end as")
+        _expect(evaluate(_plan(code, _TESTS)), expected, f"a program that must end as {expected}")
 
 
 def check_honest_programs(evaluate: Evaluate) -> None:
     """Raises `CheckFailedError` unless a program passes that uses files, threads, processes and packages."""
-    with_numpy = importlib.util.find_spec("numpy") is not None
+    with_numpy = _is_readable("numpy")
     parts = ["kept", "threaded", "run", *(["3"] if with_numpy else [])]
     _expect(evaluate(_plan(_HONEST, [f"assert pva_sae_check({with_numpy}) == {parts}"])), "passed", "an honest program")
 
@@ -95,8 +97,15 @@ def check_reach(evaluate: Evaluate, rung: int, *, enclosed: bool) -> Reached:
         call = f"pva_sae_check({secret!r}, {os.getpid()}, {enclosed})"
         names = [name for name in MAY_STAY_OPEN[0] if not _is_refused(evaluate, call, name)]
     if too_much := sorted(set(names) - MAY_STAY_OPEN.get(rung, set())):
-        raise CheckFailedError(f"a sample still reaches: {', '.join(too_much)}")
+        raise CheckFailedError(f"it leaves open: {', '.join(too_much)}")
     return Reached(tuple(sorted(names)))
+
+
+def _is_readable(package: str) -> bool:
+    """Tells whether a package lies where samples may read; one in the user's own site directory does not."""
+    found = importlib.util.find_spec(package)
+    origin = os.path.realpath(found.origin) if found is not None and found.origin else ""
+    return any(origin.startswith(f"{os.path.realpath(path)}/") for path in readable_paths())
 
 
 def _is_refused(evaluate: Evaluate, call: str, name: str) -> bool:
@@ -112,7 +121,7 @@ def _plan(code: str, tests: list[str] | tuple[str, ...]) -> EvaluationPlan:
 
 def _expect(result: EvaluationResult, outcome: str, what: str) -> None:
     if result.outcome != outcome:
-        raise CheckFailedError(f"{what} {outcome} ended as {told(result)}")
+        raise CheckFailedError(f"{what} ended as {told(result)}")
 
 
 def told(result: EvaluationResult) -> str:

@@ -174,7 +174,8 @@ def end_children() -> int:
         if pid:
             ended += 1
             continue
-        for child in _children(os.getpid()):
+        # Process 1 of a process space can kill all that is in it at once, however fast it multiplies.
+        for child in (-1,) if os.getpid() == 1 else _children(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         time.sleep(0.0005)

@@ -30,6 +30,7 @@ _COMMON_MODULES = (
 )
 # A numeric library that starts a thread a core reserves more address space than a sample may have.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "USER": "sandbox", "LOGNAME": "sandbox", **_ONE_THREAD}
 
 
 class Watched(NamedTuple):
@@ -139,7 +140,7 @@ class _Worker:
             os.dup2(control, _CONTROL_FD)
             os.closerange(3, _VERDICT_FD)
             os.closerange(_CONTROL_FD + 1, 65536)
-            os.environ.update(HOME=directory, TMPDIR=directory, PATH="/usr/bin:/bin", **_ONE_THREAD)
+            os.environ.update(HOME=directory, TMPDIR=directory, **_ENVIRONMENT)
             sys.modules["__main__"] = ModuleType("__main__")
             sys.argv = [""]
             random.seed(0)

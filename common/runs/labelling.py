@@ -16,13 +16,15 @@ import pyarrow as pa
 from common.config import Config
 from common.execution import EvaluationPool, EvaluationResult
 from common.execution.extraction import entry_point_from_tests, extract_code, names_used_by_tests
-from common.execution.ladder import choose_isolation
+from common.execution.ladder import STRICT_RUNG, choose_isolation
+from common.logging import get_logger
 from common.problems import Problem
 from common.runs.slices import Span
 from common.runs.tables import EVALUATION_SCHEMA, KEYS
 
+_log = get_logger(__name__)
 EXTRACTION_VERSION = 1
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 MOST_WORKERS = 8
 
 
@@ -44,6 +46,24 @@ def evaluation_pool(config: Config) -> EvaluationPool:
     """Returns the pool that tests solutions under the configuration's limits."""
     workers = config.evaluation_workers or min(os.cpu_count() or 1, MOST_WORKERS)
     return EvaluationPool(workers, config.evaluation_timeout_seconds, config.evaluation_memory_mb, config.sandbox)
+
+
+def announce_sandbox(config: Config) -> None:
+    """Logs how solutions are isolated; raises `PipelineError` where this machine does not allow what is asked for."""
+    chosen = choose_isolation(config.sandbox)
+    if chosen.isolation.rung >= STRICT_RUNG:
+        _log.info("solutions are tested at %s", chosen.isolation.describe())
+        return
+    _log.warning(
+        "solutions are tested at %s, which leaves open to them: %s (run.py test-sandbox says why not better)",
+        *(chosen.isolation.describe(), ", ".join(chosen.open)),
+    )
+
+
+def sandbox_record(config: Config) -> dict[str, Any]:
+    """Returns how solutions are isolated, for a phase's record."""
+    chosen = choose_isolation(config.sandbox)
+    return {"isolation": chosen.isolation.describe(), "open": list(chosen.open)}
 
 
 def evaluation_fingerprint(config: Config, data_hash: str) -> dict[str, Any]:
