@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PARALLEL ?= -n auto --dist loadgroup --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint bench clean-demo
+.PHONY: help install demo test test-slow test-faults lint bench clean-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,10 +25,13 @@ demo: $(STAMP) ## run every phase on the bundled tiny model, offline, and end wi
 	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary $(ARGS)
 
 test: $(STAMP) ## unit, numeric and smoke tests, offline
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "unit or numeric or smoke" $(ARGS)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "unit or numeric or smoke" $(PARALLEL) $(ARGS)
 
 test-slow: $(STAMP) ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(ARGS)
+
+test-faults: $(STAMP) ## the fault injection tests: long trials of the sandbox
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m fault $(ARGS)
 
 lint: $(STAMP) ## check style, types and import directions; changes nothing
 	$(BIN)/ruff check .

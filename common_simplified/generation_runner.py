@@ -105,7 +105,7 @@ class GenerationRunner(PhaseRunner):
             self.config, self.profile, self.role, self.capture_layers, site_given=self.options.site_given
         )
         self.check_prompts()
-        labelling.announce_sandbox(self.config)
+        labelling.check_sandbox(self.config)
 
     def check_prompts(self) -> None:
         """Refuses a form of prompt that the tokenizer cannot give."""
@@ -243,6 +243,7 @@ class GenerationRunner(PhaseRunner):
     def work(self, stop: StopRequest) -> None:
         """Generates and labels what is missing of every arm; raises `Interrupted` where it was stopped before."""
         self._note()
+        labelling.announce_sandbox(self.config)
         try:
             with labelling.evaluation_pool(self.config) as pool:
                 for name, arms in self.progress_groups():

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from common.code_survival import defines, failure_mode, keeps_signature, parses
+from common.code_survival import parses, survival_columns
 from common.conditions import Condition
 from common.problems import Problem
 from common.runs.artifacts import PhasePaths
@@ -136,8 +136,6 @@ class SteeringFiles:
 
     def _row(self, condition: Condition, made: dict[str, Any], tested: dict[str, Any]) -> dict[str, Any]:
         problem, baseline = self.problems[made["position"]], self.baseline[made["position"]]
-        code, outcome = tested["generated_code"], tested["outcome"]
-        judged = outcome is not None
         return {
             **{key: made[key] for key in STEERED_SCHEMA.names if key in RESULTS_SCHEMA.names},
             **{key: value for key, value in tested.items() if key in RESULTS_SCHEMA.names},
@@ -148,10 +146,7 @@ class SteeringFiles:
             "baseline_code": baseline.code,
             "baseline_parses": self._baseline_parses[made["position"]],
             "left_out": "generation failed" if made["excluded_reason"] else baseline.left_out(self.limit),
-            "parses": parses(code) if judged else None,
-            "defines_function": defines(code, problem.entry_point) if judged else None,
-            "keeps_signature": keeps_signature(code, problem.entry_point, problem.code) if judged else None,
-            "failure_mode": failure_mode(outcome, code, problem.entry_point, problem.code) if judged else None,
+            **survival_columns(tested["outcome"], tested["generated_code"], problem.entry_point, problem.code),
         }
 
 

@@ -67,11 +67,11 @@ class SteeringRunner(GenerationRunner):
             self.notes.append(f"the baseline was generated in {theirs}, steering computes in {ours}")
         assert self.residual_norms, "no layer is steered"  # what is missing of them is refused before generating
 
-    def execute(self) -> None:
-        """Says what a reader must know, then generates and publishes."""
+    def work(self, stop: StopRequest) -> None:
+        """Says what a reader must know, then generates; a refusal, or nothing to do, has come before."""
         for note in self.notes:
             _log.warning("phase %s: %s", self.phase, note)
-        super().execute()
+        super().work(stop)
 
     def analysis_settings(self) -> dict[str, Any]:
         """Returns the settings that change what is made of the solutions, and nothing about them."""

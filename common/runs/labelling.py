@@ -48,8 +48,13 @@ def evaluation_pool(config: Config) -> EvaluationPool:
     return EvaluationPool(workers, config.evaluation_timeout_seconds, config.evaluation_memory_mb, config.sandbox)
 
 
+def check_sandbox(config: Config) -> None:
+    """Raises `PipelineError` where this machine does not allow the isolation that is asked for."""
+    choose_isolation(config.sandbox)
+
+
 def announce_sandbox(config: Config) -> None:
-    """Logs how solutions are isolated; raises `PipelineError` where this machine does not allow what is asked for."""
+    """Logs how solutions are isolated, as a warning where it is below what `strict` accepts."""
     chosen = choose_isolation(config.sandbox)
     if chosen.isolation.rung >= STRICT_RUNG:
         _log.info("solutions are tested at %s", chosen.isolation.describe())
