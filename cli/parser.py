@@ -56,10 +56,12 @@ def build_parser() -> argparse.ArgumentParser:
         ("status", "one line a phase: missing, partial, complete or stale, and why"),
         ("show-config", "every setting with its value and where it came from"),
         ("test-gpu", "the device, its memory, number formats, and one tiny generation"),
+        ("test-sandbox", "how generated code is isolated here, why not better, and whether verdicts hold"),
         ("fetch", "download a profile's model, SAEs and data into the hub's cache"),
     ):
         command = _add(commands, name, what, f"cli.{name.replace('-', '_')}:{name.replace('-', '_')}")
         _configuration_options(command)
+    _evaluate_command(commands)
     _organism_command(commands)
     return parser
 
@@ -150,6 +152,15 @@ def _pipeline_command(commands: Any) -> None:
     command.add_argument("--from", dest="first", metavar="X", help="first phase")
     command.add_argument("--to", dest="last", metavar="Y", help="last phase")
     command.add_argument("--summary", action="store_true", help="end with a table of what was found")
+    _configuration_options(command)
+
+
+def _evaluate_command(commands: Any) -> None:
+    what = "test stored solutions again and say which verdicts changed, and why"
+    command = _add(commands, "evaluate", what, "cli.evaluate:evaluate")
+    command.add_argument("--input", type=Path, required=True, metavar="FILE", help="a .parquet or .jsonl of solutions")
+    command.add_argument("--output", type=Path, metavar="FILE", help="write the rows with their new verdicts here")
+    command.add_argument("--extract", action="store_true", help="extract the code anew from the generated text first")
     _configuration_options(command)
 
 

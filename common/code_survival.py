@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FAILURE_MODES = ("passed", "no_code", "syntax_broken", "signature_broken", "exception", "wrong_answer", "limit")
+SURVIVAL_COLUMNS = ("failure_mode", "parses", "defines_function", "keeps_signature")
 # Tokens, or characters, of either text that are compared: more than 500 tokens of a model usually make.
 MAX_COMPARED = 2_000
 
@@ -92,6 +93,18 @@ def failure_mode(outcome: str, code: str, entry_point: str, reference_code: str)
     if mode == "exception" and not keeps_signature(code, entry_point, reference_code):
         return "signature_broken"
     return mode
+
+
+def survival_columns(outcome: str | None, code: str, entry_point: str, reference_code: str) -> dict[str, Any]:
+    """Returns what a steered row says of its code beside the verdict; all null where there is none."""
+    if outcome is None:
+        return dict.fromkeys(SURVIVAL_COLUMNS)
+    return {
+        "failure_mode": failure_mode(outcome, code, entry_point, reference_code),
+        "parses": parses(code),
+        "defines_function": defines(code, entry_point),
+        "keeps_signature": keeps_signature(code, entry_point, reference_code),
+    }
 
 
 def token_similarity(first: str, second: str) -> float:

@@ -17,7 +17,7 @@ import shutil
 import socket
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -146,6 +146,13 @@ def write_json(path: Path, value: Any) -> str:
     """Writes `value` as readable JSON without NaN (non-finite floats become null); returns the file's SHA-256."""
     text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Writes one JSON object a line without NaN (non-finite floats become null); returns the file's SHA-256."""
+    lines = (json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str) + "\n" for row in rows)
+    # A lone surrogate, which JSON can carry, is written as its escape.
+    return write_bytes(path, b"".join(line.encode("utf-8", "backslashreplace") for line in lines))
 
 
 def read_json(path: Path) -> Any:

@@ -13,7 +13,18 @@ from tests.cli.helpers import environment, refusal, run
 
 pytestmark = pytest.mark.smoke
 
-COMMANDS = ("phase", "pipeline", "plan", "status", "show-config", "test-gpu", "fetch", "organism", "organism train")
+COMMANDS = (
+    "phase",
+    "pipeline",
+    "plan",
+    "status",
+    "show-config",
+    "test-gpu",
+    "fetch",
+    "evaluate",
+    "organism",
+    "organism train",
+)
 
 
 def test_help_lists_every_command() -> None:

@@ -19,6 +19,7 @@ from common.code_survival import (
     keeps_signature,
     length_ratio,
     parses,
+    survival_columns,
     token_similarity,
 )
 from common.execution.extraction import extract_code
@@ -176,6 +177,13 @@ def test_one_number_of_arguments_that_both_take_is_enough(reference: str, fits: 
 )
 def test_each_way_of_failing_has_its_name(outcome: str, code: str, mode: str) -> None:
     assert failure_mode(outcome, code, "f", REFERENCE) == mode
+
+
+def test_a_row_without_a_verdict_says_nothing_of_its_code() -> None:
+    names = ["failure_mode", "parses", "defines_function", "keeps_signature"]
+    assert survival_columns(None, "", "f", REFERENCE) == dict.fromkeys(names)
+    said = survival_columns("exception", "def f(a): pass", "f", REFERENCE)
+    assert said == dict(zip(names, ["signature_broken", True, True, False], strict=True))
 
 
 def test_every_outcome_of_an_evaluation_has_a_mode() -> None:

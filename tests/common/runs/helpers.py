@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from common.problems import Problem
 from common.runs.artifacts import PhasePaths
 from common.runs.files import write_parquet
 from common.runs.metadata import Extent, InputFile, OutputFile, write_record
-from common.runs.tables import EVALUATION_SCHEMA, generation_table
+from common.runs.tables import EVALUATION_SCHEMA, generation_table, problem_table
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -122,6 +122,7 @@ def publish_output(
     done: int | None = None,
     inputs: Sequence[InputFile] = (),
     inputs_complete: bool = True,
+    details: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Publishes `table` as the output of `phase` and returns the record."""
     paths = PhasePaths(config.phase_dir(phase))
@@ -129,5 +130,18 @@ def publish_output(
     n = table.num_rows if expected is None else expected
     extent = Extent(n, n if done is None else done, inputs_complete=inputs_complete)
     return write_record(
-        paths, phase=phase, config=config, extent=extent, inputs=inputs, outputs=[output], wall_seconds={}, details={}
+        paths,
+        phase=phase,
+        config=config,
+        extent=extent,
+        inputs=inputs,
+        outputs=[output],
+        wall_seconds={},
+        details=details or {},
     )
+
+
+def publish_problems(config: Config, *numbers: int) -> None:
+    """Publishes phase 0 with the problem of each number under that task id."""
+    table = problem_table([problem(number) for number in numbers])
+    publish_output(config, "0", table, name="mapping.parquet", details={"mapping": "mapping.parquet"})

@@ -42,6 +42,14 @@ def test_a_written_file_has_the_bytes_and_the_digest_that_was_returned(tmp_path:
     assert temporaries(tmp_path) == []
 
 
+def test_json_lines_hold_one_object_each_without_nan_and_with_every_character(tmp_path: Path) -> None:
+    rows = [{"a": float("nan"), "b": [1.5, float("inf")]}, {"text": "é\u2028\n\ud800"}]
+    digest = files.write_json_lines(tmp_path / "rows.jsonl", rows)
+    assert digest == files.sha256_file(tmp_path / "rows.jsonl")
+    found = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_bytes().removesuffix(b"\n").split(b"\n")]
+    assert found == [{"a": None, "b": [1.5, None]}, {"text": "é\u2028\n\ud800"}]
+
+
 def test_a_process_killed_while_it_writes_leaves_the_old_file_or_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "file.bin"
     program = (
