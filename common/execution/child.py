@@ -20,6 +20,8 @@ _getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
 _set_recursion_limit, _recursion_limit = sys.setrecursionlimit, sys.getrecursionlimit
 _settrace, _setprofile = sys.settrace, sys.setprofile
 _AS = resource.RLIMIT_AS
+# The sample gets the real builtins, which it may change; the harness keeps its copy.
+_sample_builtins = sys.modules["builtins"]
 
 NONCE_BYTES = 16
 MAX_MESSAGE_BYTES = 1_000_000
@@ -48,7 +50,8 @@ def _report(request: dict[str, Any], values: Any) -> str:
     module = ModuleType(values.SOLUTION_MODULE)
     sys.modules[values.SOLUTION_MODULE] = module
     scope = module.__dict__
-    for stage, source in (("code", request["code"]), ("setup", request["setup"])):
+    scope["__builtins__"] = _sample_builtins
+    for stage, source in (("code", request["code"].removeprefix("\ufeff")), ("setup", request["setup"])):
         try:
             program = compile(source, f"<{stage}>", "exec", dont_inherit=True, optimize=0)
         except BaseException as error:

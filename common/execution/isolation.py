@@ -59,8 +59,8 @@ def isolate_child(
     _set_limits(request)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if options["landlock"]:
-        own = modules.landlock.open_paths(["."])
-        modules.landlock.restrict_files(options["landlock"], readable, own + modules.landlock.open_paths(_WRITABLE))
+        own, itself = modules.landlock.open_paths([".", *_WRITABLE]), modules.landlock.open_paths(["/proc/self"])
+        modules.landlock.restrict_files(options["landlock"], readable + itself, own)
     if options["user"] is not None:
         os.setgroups([])
         os.setresgid(options["user"], options["user"], options["user"])

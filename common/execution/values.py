@@ -18,7 +18,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-MAX_DEPTH = 150
+# Python itself reads no literal of more than 200 nested brackets.
+MAX_DEPTH = 250
 SOLUTION_MODULE = "solution"
 
 _mro_of = type.__dict__["__mro__"].__get__
@@ -47,7 +48,7 @@ _MAPPINGS: dict[type, tuple[str, Callable[[Any], Iterable[Any]]]] = {
     type({}.items()): ("m", iter),
     type(OrderedDict().items()): ("m", iter),
 }
-_SCALARS = (type(None), bool, int, float, complex, str, bytes, bytearray, range, Fraction, Decimal)
+_SCALARS = (type(None), type(...), bool, int, float, complex, str, bytes, bytearray, range, Fraction, Decimal)
 _READABLE = frozenset(_SEQUENCES) | frozenset(_MAPPINGS) | frozenset(_SCALARS)
 
 
@@ -135,6 +136,8 @@ class _Encoder:
     def _encode_scalar(self, value: Any, kind: type) -> None:
         if kind is type(None):
             self.emit("null")
+        elif kind is type(...):
+            self.emit('["."]')
         elif kind is bool:
             self.emit("true" if value else "false")
         elif kind is int:
@@ -173,6 +176,9 @@ class _Encoder:
         is_array = kind is numpy.ndarray
         if not (is_array or numpy.generic in _mro_of(kind)) or value.dtype.kind not in "biufcSU":
             return False
+        if kind is numpy.longdouble:
+            self.emit(f'["w",{_quote(str(value))}]')
+            return True
         plain = value.tolist() if is_array and value.size <= self.left else None if is_array else value.item()
         if (is_array and plain is None) or (not is_array and type(plain) not in _READABLE):
             raise TooLargeError
@@ -216,6 +222,8 @@ def decode_value(node: Any, largest: int) -> Any:
                 return Incomparable(f"{tag} of {len(parts)} items")
             pairs = [(decode_value(key, largest), decode_value(value, largest)) for key, value in parts]
             return _KEYED[tag](pairs)
+        if tag == "n":
+            return _decode_numpy(*parts, largest)
         return _decode_tagged(tag, parts)
     except MalformedVerdictError:
         raise
@@ -247,8 +255,6 @@ _KEYED: dict[str, Callable[[list[Any]], Any]] = {
 def _decode_tagged(tag: str, parts: list[Any]) -> Any:
     if tag in ("own", "other"):
         return Incomparable(str(parts[0])[:80], own=tag == "own")
-    if tag == "n":
-        return _decode_numpy(*parts)
     if tag in _PLAIN:
         return _PLAIN[tag](*parts)
     raise MalformedVerdictError(f"unknown tag {tag[:10]!r}")
@@ -262,17 +268,37 @@ def _integer(node: Any) -> int:
     return node
 
 
-def _decode_numpy(dtype: str, shape: list[int] | None, plain: Any) -> Any:
+def _decode_numpy(dtype: str, shape: list[int] | None, plain: Any, largest: int) -> Any:
     import numpy as np
 
     kind = np.dtype(dtype)
     if kind.kind not in "biufcSU":
         raise MalformedVerdictError(f"dtype {dtype[:10]!r}")
-    value = decode_value(plain, 1 << 20)
-    return kind.type(value) if shape is None else np.array(value, dtype=kind).reshape(shape)
+    value = decode_value(plain, largest)
+    if shape is None:
+        return kind.type(value)
+    if not _plain_items(value):
+        return Incomparable("ndarray")
+    # The width of texts is theirs, not the one that was announced, which may be any.
+    return np.array(value, dtype=None if kind.kind in "SU" else kind).reshape(shape)
+
+
+def _plain_items(value: Any) -> bool:
+    """Tells whether a decoded array is numbers or texts in lists, as `tolist` gives them."""
+    if isinstance(value, list):
+        return all(_plain_items(item) for item in value)
+    return isinstance(value, bool | int | float | complex | str | bytes)
+
+
+def _decode_long_double(text: str) -> Any:
+    import numpy as np
+
+    return np.longdouble(text)
 
 
 _PLAIN: dict[str, Callable[..., Any]] = {
+    ".": lambda: ...,
+    "w": _decode_long_double,
     "i": lambda digits: int(digits, 16),
     "f": float.fromhex,
     "j": lambda real, imag: complex(float.fromhex(real), float.fromhex(imag)),

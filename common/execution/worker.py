@@ -14,7 +14,6 @@ import gc
 import json
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -49,7 +48,10 @@ def main() -> None:
     """Serves requests until standard input ends."""
     options = json.loads(sys.argv[1])
     modules = SimpleNamespace(
-        **{name: _load(name) for name in ("isolation", "seccomp", "landlock", "watching", "child", "values")}
+        **{
+            name: _load(name)
+            for name in ("isolation", "seccomp", "landlock", "watching", "cleaning", "child", "values")
+        }
     )
     signal.signal(signal.SIGTERM, lambda *_: _end(modules.watching))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -92,13 +94,14 @@ class _Worker:
         try:
             return self._watch(request, directory)
         finally:
-            _remove(directory)
+            self._modules.cleaning.remove_tree(directory)
             if self._options["shared_memory"]:
-                _empty(_SHARED_MEMORY)
+                self._modules.cleaning.empty_directory(_SHARED_MEMORY)
 
     def _watch(self, request: dict[str, Any], directory: str) -> Watched:
         verdict_read, verdict_write = os.pipe()
         control_read, control_write = os.pipe()
+        os.set_blocking(control_write, False)  # a sample may have filled the pipe
         worker = os.getpid()
         started = time.monotonic()
         pid = os.fork()
@@ -175,22 +178,6 @@ def _take_over_descriptors() -> tuple[int, int]:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     return requests, replies
-
-
-def _remove(directory: str) -> None:
-    try:
-        os.rmdir(directory)
-    except OSError:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _empty(directory: str) -> None:
-    for entry in os.scandir(directory):
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry.path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(entry.path)
 
 
 def _read_frame(descriptor: int) -> bytes | None:

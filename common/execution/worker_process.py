@@ -8,7 +8,6 @@ import json
 import os
 import random
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import time
 from pathlib import Path
 
 from common.errors import PipelineError
+from common.execution.cleaning import remove_tree
 from common.execution.enclosure import Isolation, worker_command, worker_environment
 from common.execution.isolation import WALL_FACTOR, process_limit
 from common.execution.verdict import EvaluationPlan, WorkerReply
@@ -26,6 +26,7 @@ _GRACE_SECONDS = 10.0
 _LEAVE_SECONDS = 0.5
 _POLL_MILLISECONDS = 250
 _MAX_REPLY_BYTES = 4_000_000
+_LAST_WORDS_BYTES = 1 << 16
 _PROCESS_LIMIT_AGE = 2.0
 # Ids that no account has: systemd keeps them for services that live as long as their process.
 _OTHER_USERS = range(61184, 65520)
@@ -47,12 +48,14 @@ class WorkerProcess:
         self._processes, self._counted_at = None, -1e9
         self._directory = tempfile.mkdtemp(prefix=_PREFIX)
         self._lock = _hold(self._directory)
-        self._errors = os.path.join(self._directory, "errors.txt")
+        # Without a name, so that no sample can put something else there.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         try:
             self._process = self._start()
         except OSError:
-            shutil.rmtree(self._directory, ignore_errors=True)
+            remove_tree(self._directory)
             os.close(self._lock)
+            self._errors.close()
             raise
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -63,16 +66,15 @@ class WorkerProcess:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._user is not None:
             os.chmod(self._directory, 0o711)
-        with open(self._errors, "wb") as errors:
-            return subprocess.Popen(
-                worker_command(self._isolation, self._directory, self._user),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=worker_environment(),
-                cwd=self._directory,
-                start_new_session=True,
-            )
+        return subprocess.Popen(
+            worker_command(self._isolation, self._directory, self._user),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=worker_environment(),
+            cwd=self._directory,
+            start_new_session=True,
+        )
 
     def evaluate(self, plan: EvaluationPlan) -> WorkerReply:
         """Sends a plan and returns the reply; raises `WorkerDiedError`, after which the object can only be closed."""
@@ -104,15 +106,14 @@ class WorkerProcess:
             assert pipe is not None
             with contextlib.suppress(OSError):
                 pipe.close()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        remove_tree(self._directory)
         os.close(self._lock)
+        self._errors.close()
 
     def last_words(self) -> str:
         """Returns the last line that the worker wrote before it took over its descriptors, for an error message."""
-        with contextlib.suppress(OSError):
-            lines = Path(self._errors).read_text("utf-8", "replace").strip().splitlines()
-            return lines[-1][:200] if lines else ""
-        return ""
+        lines = os.pread(self._errors.fileno(), _LAST_WORDS_BYTES, 0).decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:200] if lines else ""
 
     def _process_limit(self) -> int | None:
         if time.monotonic() - self._counted_at > _PROCESS_LIMIT_AGE:
@@ -166,7 +167,7 @@ def sweep_left_directories() -> int:
             lock = os.open(os.path.join(entry.path, "lock"), os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(entry.path, ignore_errors=True)
+                remove_tree(entry.path)
                 swept += 1
             finally:
                 os.close(lock)
