@@ -22,12 +22,14 @@ def remove_tree(directory: str) -> None:
             os.rmdir(directory)
 
 
-def empty_directory(directory: str) -> None:
-    """Removes all that is in a directory; links are removed, not followed."""
+def empty_directory(directory: str, keep: str = "") -> None:
+    """Removes all that is in a directory but the file named `keep`; links are removed, not followed."""
     lifted = 0
     while True:
         folders, removed = [], 0
         for entry in _entries(directory):
+            if entry.name == keep:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.path)
             else:

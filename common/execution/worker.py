@@ -94,7 +94,7 @@ class _Worker:
         try:
             return self._watch(request, directory)
         finally:
-            self._modules.cleaning.remove_tree(directory)
+            self._modules.cleaning.empty_directory(self._options["directory"], keep="lock")
             if self._options["shared_memory"]:
                 self._modules.cleaning.empty_directory(_SHARED_MEMORY)
 
