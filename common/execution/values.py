@@ -148,7 +148,7 @@ class _Encoder:
             self.emit(f'["j","{float.hex(_real_of(value))}","{float.hex(_imag_of(value))}"]')
         elif kind is str:
             self._require(str.__len__(value))
-            self.emit(_quote(value))
+            self.emit(self._text(value))
         elif kind is range:
             self.emit(f'["r",{",".join(self._integer(part) for part in (value.start, value.stop, value.step))}]')
         elif kind is Fraction:
@@ -158,6 +158,13 @@ class _Encoder:
         else:
             self._require(2 * kind.__len__(value))
             self.emit(f'["{"b" if kind is bytes else "a"}","{kind.hex(value)}"]')
+
+    def _text(self, value: str) -> str:
+        """Returns a text as JSON; JSON's reader makes one character of two halves that stand side by side."""
+        quoted = _quote(value)
+        if "\\ud" not in quoted:
+            return quoted
+        return f'["u","{str.encode(value, "utf-8", "surrogatepass").hex()}"]'
 
     def _integer(self, value: int) -> str:
         bits = int.bit_length(value)
@@ -298,6 +305,7 @@ def _decode_long_double(text: str) -> Any:
 
 _PLAIN: dict[str, Callable[..., Any]] = {
     ".": lambda: ...,
+    "u": lambda digits: bytes.fromhex(digits).decode("utf-8", "surrogatepass"),
     "w": _decode_long_double,
     "i": lambda digits: int(digits, 16),
     "f": float.fromhex,
