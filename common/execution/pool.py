@@ -172,7 +172,10 @@ class _Slot(threading.Thread):
 
     def _ask(self, plan: EvaluationPlan) -> WorkerReply:
         if self._worker is None:
-            self._worker = WorkerProcess(self._isolation)
+            try:
+                self._worker = WorkerProcess(self._isolation)
+            except OSError as error:
+                raise sandbox_broken(f"its worker cannot be started ({error})") from None
         # In this order: whoever closes the pool sets the flag first and then kills the worker that it sees.
         if self._closing.is_set():
             raise PipelineError("the evaluation was dropped because its pool was closed")
