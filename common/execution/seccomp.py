@@ -135,6 +135,8 @@ _PRETENDED = {
     "removexattrat": (466, 466),
 }
 _CLONE, _CLONE3, _SETPRIORITY = (56, 220), (435, 435), (141, 140)
+# Ways to have the kernel send signals elsewhere: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
+_MAILS = {(72, 25): (8, 10, 15), (16, 29): (0x8901, 0x8902)}
 
 _Numbers = Mapping[str, tuple[int | None, int | None]]
 _Step = tuple[int, int, int, int]
@@ -163,6 +165,10 @@ def install_general_filter(keep_file_attributes: bool) -> None:
     steps = _refuse(_REFUSED, machine, errno.EPERM)
     steps += _refuse({"clone3": _CLONE3}, machine, errno.ENOSYS)
     steps += _when(_CLONE[machine.column], [(_LOAD, 0, 0, _ARGUMENTS), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _deny()])
+    for numbers, commands in _MAILS.items():
+        tests = [(_EQUAL, len(commands) - index, 0, command) for index, command in enumerate(commands)]
+        block = [(_LOAD, 0, 0, _ARGUMENTS + 8), *tests, (_RETURN, 0, 0, _ALLOW), _deny()]
+        steps += _when(numbers[machine.column], block)
     if keep_file_attributes:
         steps += _refuse(_PRETENDED, machine, 0)
     _install(steps, machine)

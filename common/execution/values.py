@@ -61,7 +61,7 @@ class MalformedVerdictError(Exception):
 
 
 class Incomparable:
-    """Stands for a value that equals no literal; `own` tells that the sample defined its type."""
+    """Stands for a value that equals no literal; `own`: by its type's own say, which is not asked."""
 
     def __init__(self, type_name: str, own: bool = False) -> None:
         self.type_name = type_name
@@ -102,8 +102,8 @@ class _Encoder:
             if self._encode_numpy(value, kind, depth):
                 return
             base = _comparing_base(kind)
-            if base is None:
-                own = _dict_of(kind).get("__module__") == SOLUTION_MODULE
+            if base not in _READABLE:
+                own = _dict_of(kind).get("__module__") == SOLUTION_MODULE or base is not object
                 self.emit(f'["{"own" if own else "other"}",{_quote(_name_of(kind)[:80])}]')
                 return
             kind = base
@@ -196,16 +196,14 @@ class _Encoder:
         return True
 
 
-def _comparing_base(kind: type) -> type | None:
-    """Returns the builtin type whose equality a derived type inherits, or None where it has another."""
+def _comparing_base(kind: type) -> type:
+    """Returns the type whose equality a derived type inherits: a builtin that can be read, another, or `object`."""
     for ancestor in _mro_of(kind):
-        if ancestor in _READABLE:
-            return ancestor
         members = _dict_of(ancestor)
-        if "__eq__" in members or "__ne__" in members:
-            # defaultdict is a C type that lists no equality; every other library type that lists one is incomparable.
-            return None
-    return None
+        # defaultdict is a C type that lists no equality; every other library type that lists one is incomparable.
+        if ancestor in _READABLE or "__eq__" in members or "__ne__" in members:
+            return ancestor
+    return object
 
 
 def decode_value(node: Any, largest: int) -> Any:
@@ -230,7 +228,7 @@ def decode_value(node: Any, largest: int) -> Any:
             pairs = [(decode_value(key, largest), decode_value(value, largest)) for key, value in parts]
             return _KEYED[tag](pairs)
         if tag == "n":
-            return _decode_numpy(*parts, largest)
+            return _decode_numpy(parts, largest)
         return _decode_tagged(tag, parts)
     except MalformedVerdictError:
         raise
@@ -275,9 +273,10 @@ def _integer(node: Any) -> int:
     return node
 
 
-def _decode_numpy(dtype: str, shape: list[int] | None, plain: Any, largest: int) -> Any:
+def _decode_numpy(parts: list[Any], largest: int) -> Any:
     import numpy as np
 
+    dtype, shape, plain = parts
     kind = np.dtype(dtype)
     if kind.kind not in "biufcSU":
         raise MalformedVerdictError(f"dtype {dtype[:10]!r}")
@@ -297,6 +296,15 @@ def _plain_items(value: Any) -> bool:
     return isinstance(value, bool | int | float | complex | str | bytes)
 
 
+def _fraction(numerator: int, denominator: int) -> Fraction:
+    """Builds a fraction of terms that were lowest where it came from: reducing large ones again takes seconds."""
+    if denominator < 1:
+        raise MalformedVerdictError(f"a denominator of {denominator}")
+    value = object.__new__(Fraction)
+    value._numerator, value._denominator = numerator, denominator  # type: ignore[attr-defined]
+    return value
+
+
 def _decode_long_double(text: str) -> Any:
     import numpy as np
 
@@ -313,6 +321,6 @@ _PLAIN: dict[str, Callable[..., Any]] = {
     "b": bytes.fromhex,
     "a": bytearray.fromhex,
     "r": lambda start, stop, step: range(_integer(start), _integer(stop), _integer(step)),
-    "x": lambda numerator, denominator: Fraction(_integer(numerator), _integer(denominator)),
+    "x": lambda numerator, denominator: _fraction(_integer(numerator), _integer(denominator)),
     "e": Decimal,
 }

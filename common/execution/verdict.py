@@ -42,17 +42,16 @@ class EvaluationPlan:
     cpu_seconds: float
     memory_mb: int
 
-    def request(self, processes: int | None) -> bytes:
-        """Returns the message for the worker, which holds no expected value; `processes` is the most it may start."""
-        message = {
-            "code": self.code,
-            "setup": self.setup_code,
-            "tests": [(test.kind, test.source) for test in self.tests],
-            "entry_point": self.entry_point,
-            "cpu_seconds": self.cpu_seconds,
-            "memory_bytes": self.memory_mb << 20,
-            "processes": processes,
-        }
+    def limits(self, processes: int | None) -> bytes:
+        """Returns what the worker is told; `processes` is the most that the program's user may run."""
+        memory = self.memory_mb << 20
+        message = {"cpu_seconds": self.cpu_seconds, "memory_bytes": memory, "processes": processes}
+        return json.dumps(message).encode("ascii")
+
+    def program(self) -> bytes:
+        """Returns what the program's own process is told, which holds no expected value."""
+        tests = [(test.kind, test.source) for test in self.tests]
+        message = {"code": self.code, "setup": self.setup_code, "tests": tests, "entry_point": self.entry_point}
         return json.dumps(message).encode("ascii")
 
 
@@ -208,6 +207,11 @@ def _show(value: Any) -> str:
         return f"a {type(value).__name__} of very many digits"
 
 
+def _writable(text: str) -> str:
+    """Returns a text without halves of characters, which no file can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _result(plan: EvaluationPlan, judged: list[_Judged], reply: WorkerReply) -> EvaluationResult:
     failed = next((item for item in judged if item.outcome != "passed"), None)
     header = reply.header
@@ -217,7 +221,7 @@ def _result(plan: EvaluationPlan, judged: list[_Judged], reply: WorkerReply) -> 
         assertions=tuple(item.outcome for item in judged),
         tests_passed=sum(item.outcome == "passed" for item in judged),
         tests_total=len(judged),
-        error_message="" if failed is None else failed.error_message[:MAX_ERROR_CHARACTERS],
+        error_message="" if failed is None else _writable(failed.error_message)[:MAX_ERROR_CHARACTERS],
         opaque=any(item.opaque for item in judged),
         in_child=sum(test.kind != "value" for test in plan.tests),
         cpu_seconds=float(header["cpu_seconds"]),

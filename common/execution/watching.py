@@ -8,6 +8,7 @@ imports only the standard library.
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import select
 import signal
@@ -15,10 +16,19 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-_MAX_BYTES_READ = 2_500_000
+_BUFFER_BYTES = 2_500_000
+_CHUNK_BYTES = 1 << 16
 _LOOK_EVERY = 0.05
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def unforked_buffer() -> mmap.mmap:
+    """Returns memory for what a child sends, which no later child inherits."""
+    buffer = mmap.mmap(-1, _BUFFER_BYTES)
+    if hasattr(mmap, "MADV_DONTFORK"):
+        buffer.madvise(mmap.MADV_DONTFORK)
+    return buffer
 
 
 class Abandoned(Exception):
@@ -35,7 +45,15 @@ class Usage(NamedTuple):
 class Watcher:
     """Waits for a child's verdict, its end or its limits, whichever comes first."""
 
-    def __init__(self, pid: int, pipes: tuple[int, int], asker: int, request: dict[str, Any], protocol: Any) -> None:
+    def __init__(
+        self,
+        pid: int,
+        pipes: tuple[int, int],
+        asker: int,
+        request: dict[str, Any],
+        protocol: Any,
+        buffer: mmap.mmap,
+    ) -> None:
         """Watches `pid`; `pipes` are verdict and control, `asker` a pipe that hangs up when whoever asked is gone."""
         self._pid = pid
         self._verdict, self._control = pipes
@@ -47,11 +65,11 @@ class Watcher:
         self._looked = time.monotonic()
         self._nonce = os.urandom(protocol.NONCE_BYTES)
         self._nonce_sent = False
-        self._received = bytearray()
+        self._buffer, self._length, self._searched = buffer, 0, 0
         self._max_message = protocol.MAX_MESSAGE_BYTES
         self._others = Usage(0.0, 0)
         self._inherited = _memory_of(os.getpid())
-        self.message = b""
+        self.message = memoryview(b"")
 
     def wait(self) -> str:
         """Returns done, timeout, memory or died; raises `Abandoned`."""
@@ -68,12 +86,12 @@ class Watcher:
                 ready = {descriptor for descriptor, _ in poller.poll(1000 * min(self._seconds_left(), _LOOK_EVERY))}
                 if self._asker in ready:
                     raise Abandoned
-                if self._verdict in ready and not self._read():
+                if self._verdict in ready and not self._read() and self._has_hung_up():
                     poller.unregister(self._verdict)
                 if self._complete():
                     return "done"
-                if pidfd in ready or len(self._received) > _MAX_BYTES_READ or (pidfd < 0 and self._has_ended()):
-                    while self._read() and len(self._received) <= _MAX_BYTES_READ:
+                if pidfd in ready or self._is_full() or (pidfd < 0 and self._has_ended()):
+                    while not self._is_full() and self._read():
                         pass
                     return "done" if self._complete() else "died"
         finally:
@@ -90,7 +108,7 @@ class Watcher:
 
     def last_words(self) -> str:
         """Returns what a child that could not be isolated has said of it."""
-        return self._received.partition(b"\n")[2][:200].decode("ascii", "replace")
+        return self._buffer[: min(self._length, 200)].partition(b"\n")[2].decode("ascii", "replace")
 
     def _over(self) -> str | None:
         now = time.monotonic()
@@ -109,29 +127,42 @@ class Watcher:
         return min(self._cpu_limit - used - self._others.cpu_seconds, self._wall_end - time.monotonic())
 
     def _read(self) -> bool:
-        """Takes what the verdict pipe holds; returns False at its end. The first byte asks for the nonce."""
-        if not select.select([self._verdict], [], [], 0)[0]:
+        """Takes what the verdict pipe holds; returns False where that is nothing. The first byte asks for the nonce."""
+        try:
+            with memoryview(self._buffer) as whole:
+                count = os.readv(self._verdict, [whole[self._length : self._length + _CHUNK_BYTES]])
+        except BlockingIOError:  # a child of the sample was quicker
             return False
-        chunk = os.read(self._verdict, 1 << 16)
-        self._received += chunk
-        if chunk and not self._nonce_sent:
+        self._length += count
+        if count and not self._nonce_sent:
             self._nonce_sent = True
             with contextlib.suppress(OSError):
                 os.write(self._control, self._nonce)
-        return bool(chunk)
+        return count > 0
+
+    def _has_hung_up(self) -> bool:
+        """Tells whether nobody holds the other end of the verdict pipe any more."""
+        poller = select.poll()
+        poller.register(self._verdict, 0)
+        return bool(poller.poll(0))
+
+    def _is_full(self) -> bool:
+        return self._length >= _BUFFER_BYTES
 
     def _complete(self) -> bool:
-        start = self._received.find(self._nonce)
+        start = self._buffer.find(self._nonce, self._searched, self._length)
         if start < 0:
+            self._searched = max(0, self._length - len(self._nonce))
             return False
+        self._searched = start
         start += len(self._nonce)
         try:
-            length = int(self._received[start : start + 8], 16)
+            length = int(self._buffer[start : min(start + 8, self._length)], 16)
         except ValueError:
             return False
-        if length > self._max_message or len(self._received) < start + 8 + length:
+        if length > self._max_message or self._length < start + 8 + length:
             return False
-        self.message = bytes(self._received[start + 8 : start + 8 + length])
+        self.message = memoryview(self._buffer)[start + 8 : start + 8 + length]
         return True
 
     def _has_ended(self) -> bool:

@@ -1,9 +1,10 @@
 """One slot of the sandbox: a fresh interpreter that forks a child per sample, watches it, and cleans up after it.
 
-Started as a script in whatever namespaces the sandbox has, never imported by the pipeline. It reads requests from its
-standard input and answers on its standard output, one frame each: eight hexadecimal digits of length, then the bytes.
-A reply is one line of JSON and, behind it, the child's message. Its one argument is JSON: what `ladder` has found to
-work on this machine.
+Started as a script in whatever namespaces the sandbox has, never imported by the pipeline. A request is two frames on
+its standard input, each eight hexadecimal digits of length and then the bytes: the limits, and the program, which only
+the child reads, so that nothing of one program is left in the memory that the next one inherits. A reply is one frame
+on its standard output: a line of JSON and, behind it, the child's message. Its one argument is JSON: what `ladder` has
+found to work on this machine.
 """
 
 from __future__ import annotations
@@ -33,10 +34,9 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "USER": "sandbox", "LOGNAME": "sandbox"
 
 
 class Watched(NamedTuple):
-    """What became of a child: `status` is done, timeout, memory or died; `message` is the verdict's text if done."""
+    """What became of a child: `status` is done, timeout, memory or died."""
 
     status: str
-    message: bytes
     detail: str
     cpu_seconds: float
     wall_seconds: float
@@ -53,7 +53,8 @@ def main() -> None:
             for name in ("isolation", "seccomp", "landlock", "watching", "cleaning", "child", "values")
         }
     )
-    signal.signal(signal.SIGTERM, lambda *_: _end(modules.watching))
+    if options["parent"]:  # process 1 of a process space is ended by no signal of its own, and needs none from outside
+        signal.signal(signal.SIGTERM, lambda *_: _end(modules.watching))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     modules.isolation.isolate_worker(options, modules.seccomp)
     requests, replies = _take_over_descriptors()
@@ -65,9 +66,10 @@ def main() -> None:
     worker = _Worker(options, modules, requests)
     with contextlib.suppress(modules.watching.Abandoned, BrokenPipeError):
         while (frame := _read_frame(requests)) is not None:
-            watched = worker.evaluate(json.loads(frame))
-            header = json.dumps({**watched._asdict(), "message": None, "rung": options["rung"]}).encode("ascii")
-            _write_frame(replies, header + b"\n" + watched.message)
+            watched, message = worker.evaluate(json.loads(frame))
+            header = json.dumps({**watched._asdict(), "rung": options["rung"]}).encode("ascii") + b"\n"
+            _write_all(replies, b"%08x" % (len(header) + len(message)) + header)
+            _write_all(replies, message)
 
 
 def _end(watching: Any) -> NoReturn:
@@ -82,10 +84,14 @@ class _Worker:
         self._modules = modules
         self._asker = asker
         self._count = 0
+        self._buffer = modules.watching.unforked_buffer()
         self._readable = modules.landlock.open_paths(options["readable"]) if options["landlock"] else []
 
-    def evaluate(self, request: dict[str, Any]) -> Watched:
-        """Runs one request in a child of its own and leaves nothing of it behind."""
+    def evaluate(self, request: dict[str, Any]) -> tuple[Watched, memoryview]:
+        """Runs the program that follows under the limits of `request` and leaves nothing of it behind.
+
+        Returns the child's message too, which stands until the next evaluation.
+        """
         self._count += 1
         directory = os.path.join(self._options["directory"], str(self._count))
         os.mkdir(directory, 0o700)
@@ -98,10 +104,12 @@ class _Worker:
             if self._options["shared_memory"]:
                 self._modules.cleaning.empty_directory(_SHARED_MEMORY)
 
-    def _watch(self, request: dict[str, Any], directory: str) -> Watched:
+    def _watch(self, request: dict[str, Any], directory: str) -> tuple[Watched, memoryview]:
         verdict_read, verdict_write = os.pipe()
         control_read, control_write = os.pipe()
-        os.set_blocking(control_write, False)  # a sample may have filled the pipe
+        # A sample may fill the one pipe and empty the other.
+        os.set_blocking(control_write, False)
+        os.set_blocking(verdict_read, False)
         worker = os.getpid()
         started = time.monotonic()
         pid = os.fork()
@@ -112,7 +120,7 @@ class _Worker:
         request["wall_seconds"] = self._modules.isolation.WALL_FACTOR * request["cpu_seconds"]
         watching = self._modules.watching
         pipes = (verdict_read, control_write)
-        watcher = watching.Watcher(pid, pipes, self._asker, request, self._modules.child)
+        watcher = watching.Watcher(pid, pipes, self._asker, request, self._modules.child, self._buffer)
         try:
             status = watcher.wait()
         finally:
@@ -128,7 +136,8 @@ class _Worker:
         if status in ("timeout", "memory"):
             detail = watcher.limit_reached()
         wall = time.monotonic() - started
-        return Watched(status, watcher.message, detail, round(cpu, 4), round(wall, 4), round(peak, 1), strays)
+        watched = Watched(status, detail, round(cpu, 4), round(wall, 4), round(peak, 1), strays)
+        return watched, watcher.message
 
     def _become_child(
         self, request: dict[str, Any], directory: str, verdict: int, control: int, worker: int
@@ -138,6 +147,7 @@ class _Worker:
             os.setsid()
             os.chdir(directory)
             assert max(verdict, control) < _VERDICT_FD, (verdict, control)
+            program = json.loads(_read_frame(self._asker) or b"null")
             self._isolate(request, worker, verdict)
             os.dup2(verdict, _VERDICT_FD)
             os.dup2(control, _CONTROL_FD)
@@ -147,7 +157,7 @@ class _Worker:
             sys.modules["__main__"] = ModuleType("__main__")
             sys.argv = [""]
             random.seed(0)
-            self._modules.child.run_sample(request, self._modules.values, _VERDICT_FD, _CONTROL_FD)
+            self._modules.child.run_sample(program, self._modules.values, _VERDICT_FD, _CONTROL_FD)
         finally:
             os._exit(70)
 
@@ -195,8 +205,7 @@ def _read_exactly(descriptor: int, count: int) -> bytes | None:
     return bytes(data)
 
 
-def _write_frame(descriptor: int, data: bytes) -> None:
-    data = b"%08x" % len(data) + data
+def _write_all(descriptor: int, data: bytes | memoryview) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 

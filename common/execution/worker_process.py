@@ -79,8 +79,8 @@ class WorkerProcess:
     def evaluate(self, plan: EvaluationPlan) -> WorkerReply:
         """Sends a plan and returns the reply; raises `WorkerDiedError`, after which the object can only be closed."""
         deadline = time.monotonic() + WALL_FACTOR * plan.cpu_seconds + _GRACE_SECONDS
-        request = plan.request(self._process_limit())
-        self._send(b"%08x" % len(request) + request, deadline)
+        for frame in (plan.limits(self._process_limit()), plan.program()):
+            self._send(b"%08x" % len(frame) + frame, deadline)
         try:
             length = int(self._receive(8, deadline), 16)
             if length > _MAX_REPLY_BYTES:

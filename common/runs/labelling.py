@@ -122,8 +122,7 @@ def verdict_columns(code: str, result: EvaluationResult) -> dict[str, Any]:
         "outcome": result.outcome,
         "sandbox_rung": result.rung,
         "opaque": result.opaque,
-        # A program may raise a lone surrogate, which no file can hold.
-        "error_message": result.error_message.encode("utf-8", "backslashreplace").decode() or None,
+        "error_message": result.error_message or None,
         "tests_passed": result.tests_passed,
         "tests_total": result.tests_total,
         "cpu_seconds": result.cpu_seconds,
