@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NoReturn
 
-_read, _write, _exit = os.read, os.write, os._exit
+_read, _write, _exit, _getpid = os.read, os.write, os._exit, os.getpid
 _getrlimit, _setrlimit = resource.getrlimit, resource.setrlimit
 _set_recursion_limit, _recursion_limit = sys.setrecursionlimit, sys.getrecursionlimit
 _settrace, _setprofile = sys.settrace, sys.setprofile
@@ -29,10 +29,16 @@ _MAX_ERROR_CHARACTERS = 300
 _RECURSION_FOR_ENCODING = 3000
 
 
+_forked_from = 0
+
+
 def run_sample(request: dict[str, Any], values: Any, verdict: int, control: int) -> NoReturn:
     """Runs code, set-up and tests of `request`, writes the report to the descriptor `verdict`, and ends the process."""
+    global _forked_from
+    _forked_from = _getpid()
     try:
         report = _report(request, values)
+        _leave_if_forked(None)
         _settrace(None)
         _setprofile(None)
         _write(verdict, b"\n")
@@ -61,8 +67,13 @@ def _report(request: dict[str, Any], values: Any) -> str:
         except BaseException as error:
             return f'{{"stage":"{stage}","error":{_describe(error, values)}}}'
     tests = request["tests"]
-    budget = (MAX_MESSAGE_BYTES - 1000) // max(1, len(tests)) - 2000
-    results = [_result(kind, source, scope, values, budget) for kind, source in tests]
+    left = MAX_MESSAGE_BYTES - 1000
+    results: list[str] = []
+    for index, (kind, source) in enumerate(tests):
+        # What one result may take leaves room for an error's text in each that follows.
+        after = len(tests) - index - 1
+        results.append(_result(kind, source, scope, values, left - after * min(2000, left // (2 * after + 1))))
+        left -= len(results[-1]) + 1
     defined = "true" if request["entry_point"] in scope else "false"
     return f'{{"stage":{quote("tests")},"defined":{defined},"results":[{",".join(results)}]}}'
 
@@ -94,6 +105,7 @@ def _encoded(value: object, values: Any, budget: int) -> str:
 
 def _describe(error: BaseException, values: Any) -> str:
     """Returns `{"type", "text", "class"}` of an exception; `class` is memory, assertion or other."""
+    _leave_if_forked(error)
     if isinstance(error, MemoryError):
         _make_room(error)
     kind = "memory" if isinstance(error, MemoryError) else "assertion" if type(error) is AssertionError else "other"
@@ -103,6 +115,13 @@ def _describe(error: BaseException, values: Any) -> str:
         text = "(its text cannot be read)"
     name = values._quote(values.type_name(type(error))[:80])
     return f'{{"type":{name},"text":{values._quote(text)},"class":"{kind}"}}'
+
+
+def _leave_if_forked(error: BaseException | None) -> None:
+    """Ends a process that the sample has forked where it comes to the end of the sample's code, or leaves it."""
+    if _getpid() != _forked_from:
+        code = error.code if isinstance(error, SystemExit) else None if error is None else 1
+        _exit(code & 0xFF if type(code) is int else 0 if code is None else 1)
 
 
 def _make_room(error: BaseException) -> None:

@@ -38,13 +38,11 @@ def empty_directory(directory: str, keep: str = "") -> None:
             _open_up(folder)
             for entry in _entries(folder):
                 if entry.is_dir(follow_symlinks=False):
-                    removed += _lifted(entry.path, os.path.join(directory, f".lifted-{lifted}"))
+                    removed += _removed(entry.path) or _lifted(entry.path, os.path.join(directory, f".lifted-{lifted}"))
                     lifted += 1
                 else:
                     removed += _unlinked(entry.path)
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
-                removed += 1
+            removed += _removed(folder)
         if not removed:
             return
 
@@ -60,6 +58,14 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
 def _open_up(folder: str) -> None:
     with contextlib.suppress(OSError):
         os.chmod(folder, 0o700)
+
+
+def _removed(folder: str) -> bool:
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
 
 
 def _unlinked(path: str) -> bool:

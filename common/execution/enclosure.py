@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.execution.landlock import SIGNAL_ABI
+from common.execution.landlock import SIGNAL_ABI, TRUNCATION_ABI
 from common.execution.layout import DEVICES, LIBRARY_VARIABLE, PROCESS_FILES, readable_paths
 
 OWN_NAMESPACES = "namespaces.py"
@@ -24,11 +24,14 @@ _SCRIPT = _HERE / "worker.py"
 # As `-I`, except that the hash seed can be set: the order of a set of strings, and with it a label, must not change
 # between runs. `-s -P` keep the user's packages and the script's directory off the path.
 _PYTHON = (sys.executable, "-s", "-P", "-B", "-X", "utf8")
+# Every arena of the C library's allocator reserves 64 MB of address space; by default their number follows the cores,
+# and with it the number of threads that a sample can start.
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2", "TZ": "UTC"}
 _BOX = "/box"
 _BOX_BYTES = 256 << 20
 _SHARED_MEMORY_BYTES = 64 << 20
 # A process without any capability that keeps the user id 0 could still write these.
-_KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger")
+_KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Isolation:
 def worker_environment() -> dict[str, str]:
     """Returns the whole environment of a worker: nothing of the pipeline's but where Python's own libraries lie."""
     libraries = os.environ.get(LIBRARY_VARIABLE)
-    return {"PYTHONHASHSEED": "0", **({LIBRARY_VARIABLE: libraries} if libraries else {})}
+    return {**_ENVIRONMENT, **({LIBRARY_VARIABLE: libraries} if libraries else {})}
 
 
 def worker_command(isolation: Isolation, directory: str, user: int | None) -> list[str]:
@@ -77,6 +80,7 @@ def worker_command(isolation: Isolation, directory: str, user: int | None) -> li
         "shares_files": not enclosed and user is None,
         "reaches_others": not enclosed and user is None and isolation.landlock < SIGNAL_ABI,
         "shared_memory": enclosed,
+        "truncates_unseen": 0 < isolation.landlock < TRUNCATION_ABI and user is None,
     }
     command = [*_PYTHON, str(_SCRIPT), json.dumps(options)]
     if isolation.namespaces is None:
@@ -94,8 +98,8 @@ def _specification(directory: str) -> dict[str, Any]:
         "staging": directory,
         "environment": worker_environment(),
         "parents": _parents(paths),
-        "links": [(path, os.readlink(path)) for path in paths if _is_top_link(path)],
-        "readable": [path for path in paths if not _is_top_link(path)],
+        "links": [(path, os.path.realpath(path)) for path in paths if os.path.islink(path)],
+        "readable": [path for path in paths if not os.path.islink(path)],
         "kernel_settings": _KERNEL_SETTINGS,
         "devices": DEVICES,
         "shared_memory_bytes": _SHARED_MEMORY_BYTES,
@@ -117,18 +121,14 @@ def _bubblewrap(program: str, paths: Sequence[str], environment: dict[str, str],
     for directory in _parents(paths):
         words += ["--perms", "0755", "--dir", directory]
     for path in paths:
-        words += ["--symlink", os.readlink(path), path] if _is_top_link(path) else ["--ro-bind", path, path]
+        linked = os.path.islink(path)
+        words += ["--symlink", os.path.realpath(path), path] if linked else ["--ro-bind", path, path]
     words += ["--proc", "/proc", "--dev", "/dev"]
     for path in _KERNEL_SETTINGS:
         words += ["--ro-bind-try", path, path]
     words += ["--perms", "1777", "--size", str(_SHARED_MEMORY_BYTES), "--tmpfs", "/dev/shm"]
     words += ["--perms", "0755", "--size", str(_BOX_BYTES), "--tmpfs", _BOX]
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", _BOX, "--"]
-
-
-def _is_top_link(path: str) -> bool:
-    """Tells whether a path is one of the links (`/lib` to `usr/lib`) that stay links in the new view."""
-    return path.count("/") == 1 and os.path.islink(path)
 
 
 def _parents(paths: Iterable[str]) -> list[str]:

@@ -20,7 +20,11 @@ from typing import Any
 WALL_FACTOR = 4.0
 FILE_SIZE_BYTES = 16 << 20
 OPEN_FILES = 64
-EXTRA_PROCESSES = 128
+# The watcher ends a sample with more processes than MOST_PROCESSES; the kernel's limit, which counts the whole user and
+# all threads, only has to hold a bomb until it looks.
+MOST_PROCESSES = 256
+OWN_PROCESSES, SHARED_PROCESSES = 512, 4096
+STACK_BYTES = 8 << 20
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -45,7 +49,7 @@ def isolate_worker(options: Mapping[str, Any], seccomp: Any) -> None:
         if os.getppid() != options["parent"]:
             os._exit(1)
     if options["seccomp"]:
-        seccomp.install_general_filter(options["shares_files"])
+        seccomp.install_general_filter(options["truncates_unseen"])
 
 
 def isolate_child(
@@ -56,11 +60,12 @@ def isolate_child(
     `readable` holds descriptors for landlock. The soft memory limit lies 32 MiB below the hard one: the room in which
     a verdict is written after a `MemoryError`.
     """
-    _set_limits(request)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     if options["landlock"]:
-        own, itself = modules.landlock.open_paths([".", *_WRITABLE]), modules.landlock.open_paths(["/proc/self"])
+        own = [os.open(".", os.O_PATH | os.O_CLOEXEC), *modules.landlock.open_paths(_WRITABLE)]
+        itself = modules.landlock.open_paths(["/proc/self"])
         modules.landlock.restrict_files(options["landlock"], readable + itself, own)
+    _set_limits(request)
     if options["user"] is not None:
         os.setgroups([])
         os.setresgid(options["user"], options["user"], options["user"])
@@ -71,7 +76,7 @@ def isolate_child(
     if os.getppid() != parent:
         os._exit(1)
     if options["seccomp"]:
-        modules.seccomp.install_own_process_filter(os.getpid(), options["reaches_others"])
+        modules.seccomp.install_own_process_filter(os.getpid(), options["reaches_others"], options["shares_files"])
 
 
 _WRITABLE = ("/dev/null", "/dev/zero", "/dev/full")
@@ -87,6 +92,7 @@ def _set_limits(request: Mapping[str, Any]) -> None:
     _limit(resource.RLIMIT_FSIZE, FILE_SIZE_BYTES)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
     _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_STACK, STACK_BYTES, resource.getrlimit(resource.RLIMIT_STACK)[1])
     if request["processes"] is not None:
         _limit(resource.RLIMIT_NPROC, request["processes"])
 
@@ -98,7 +104,7 @@ def process_limit(child_user: int | None) -> int | None:
     the sample's own has none. It does not limit root. Costs about 10 microseconds a process.
     """
     if child_user is not None:
-        return EXTRA_PROCESSES
+        return OWN_PROCESSES
     if not _LINUX or os.getuid() == 0:
         return None
     user, running = os.getuid(), 0
@@ -109,7 +115,7 @@ def process_limit(child_user: int | None) -> int | None:
                     running += os.stat(f"/proc/{entry.name}/task").st_nlink - 2
             except OSError:
                 continue
-    return running + EXTRA_PROCESSES
+    return running + SHARED_PROCESSES
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:

@@ -73,7 +73,10 @@ def try_way(way: Way) -> tuple[str, ...] | Refusal:
     if way.impossible is not None:
         return Refusal(way.name, way.impossible)
     try:
-        return _try(way.isolation)
+        try:
+            return _try(way.isolation)
+        except (CheckFailedError, WorkerDiedError, OSError):  # once more: a passing fault must not lower the rung
+            return _try(way.isolation)
     except (CheckFailedError, WorkerDiedError, OSError) as error:
         unreadable = way.isolation.other_user and "ModuleNotFoundError" in str(error)
         return Refusal(way.name, f"another user cannot read this Python: {error}" if unreadable else str(error))
@@ -107,19 +110,29 @@ def ways() -> Iterator[Way]:
     seccomp, abi = linux and _takes_filters(), landlock_abi() if linux else 0
     bubblewrap = shutil.which("bwrap")
     missing = not_linux or (None if bubblewrap else "bwrap is not installed (Debian, Ubuntu, Fedora: bubblewrap)")
-    for name, program, why in (("bubblewrap", bubblewrap, missing), ("namespaces", OWN_NAMESPACES, not_linux)):
-        for other_user in (True, False) if root else (False,):
-            how = f"{name} with another user" if other_user else name
-            yield Way(how, Isolation(4, program, other_user, seccomp=seccomp), why)
-            if why is not None:
-                break
     filters = None if seccomp else "the kernel takes no seccomp filter here"
     locks = None if abi else "the kernel offers no landlock here"
-    why = not_linux or (None if root else "needs root") or (filters and locks and f"{filters}, {locks}")
-    yield Way("another user", Isolation(3, None, True, abi, seccomp), why)
-    yield Way("landlock", Isolation(2, None, False, abi, seccomp), not_linux or locks)
-    yield Way("seccomp", Isolation(1, seccomp=True), not_linux or filters)
-    yield Way("limits", Isolation(0))
+    users = (True, False) if root else (False,)
+    for name, program, why in (("bubblewrap", bubblewrap, missing), ("namespaces", OWN_NAMESPACES, not_linux)):
+        for other_user in users:
+            # A sample of the worker's own user could change the worker's limits, but for the filter.
+            reason = why or (None if other_user else filters)
+            yield Way(_named(name, other_user), Isolation(4, program, other_user, seccomp=seccomp), reason)
+            if why is not None:
+                break
+    both = not_linux or " and ".join(filter(None, (filters, locks))) or None
+    yield Way(
+        "another user", Isolation(3, None, True, abi, seccomp), not_linux or (None if root else "needs root") or both
+    )
+    yield Way("landlock", Isolation(2, None, False, abi, seccomp), both)
+    for other_user in users:
+        yield Way(_named("seccomp", other_user), Isolation(1, None, other_user, seccomp=seccomp), not_linux or filters)
+    for other_user in users if linux else (False,):
+        yield Way(_named("limits", other_user), Isolation(0, None, other_user))
+
+
+def _named(name: str, other_user: bool) -> str:
+    return f"{name} with another user" if other_user else name
 
 
 def _takes_filters() -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import stat
 import struct
@@ -22,7 +23,8 @@ _OF_FILES = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 # What each version of the interface can refuse about files; devices' ioctl (ABI 5) stays free for /dev/null.
 _FILE_RIGHTS = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF}
 _TCP, _SIGNALS_AND_ABSTRACT_SOCKETS = 0x3, 0x3
-NETWORK_ABI, SIGNAL_ABI = 4, 6
+TRUNCATION_ABI, NETWORK_ABI, SIGNAL_ABI = 3, 4, 6
+_HIGH_DESCRIPTORS = 100
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
@@ -34,11 +36,13 @@ def landlock_abi() -> int:
 
 
 def open_paths(paths: Iterable[str]) -> list[int]:
-    """Returns descriptors that stand for those of `paths` that exist."""
+    """Returns descriptors that stand for those of `paths` that are there for this user, out of the way of others."""
     found = []
     for path in paths:
-        with contextlib.suppress(OSError):
-            found.append(os.open(path, os.O_PATH | os.O_CLOEXEC))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            low = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH_DESCRIPTORS))
+            os.close(low)
     return found
 
 

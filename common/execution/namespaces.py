@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 from typing import Any, NoReturn
@@ -28,6 +29,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main() -> NoReturn:
     """Enters the namespaces, then waits for the command in them and ends as it does."""
     specification, command = json.loads(sys.argv[1]), sys.argv[2:]
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _die_with(specification["parent"])
     _enter()
     child = os.fork()
@@ -44,7 +47,7 @@ def main() -> NoReturn:
 
 def build_root(specification: dict[str, Any]) -> None:
     """Replaces the root by the one of the specification."""
-    root = specification["staging"]
+    root = os.path.realpath(specification["staging"])  # the kernel's list of mounts names no links
     _mount(None, "/", None, _RECURSIVE | _PRIVATE)
     _mount("tmpfs", root, "tmpfs", _NO_SETUID | _NO_DEVICES, "mode=755")
     for path in specification["parents"]:
@@ -91,15 +94,21 @@ def _bind_read_only(path: str, target: str, source: str | None = None) -> None:
         with open(target, "wb"):
             pass
     _mount(source or path, target, None, _BIND | _RECURSIVE)
-    for point in _mounts_below(target):
+    points = _mounts_below(target)
+    if target not in points:
+        raise OSError(f"{target} is not among the mounts, and cannot be made read-only")
+    for point in points:
         # Flags that the mount has already must be given again: an ordinary user may not take them away.
         kept = os.statvfs(point).f_flag & (_NO_DEVICES | _NO_PROGRAMS | _NO_SETUID)
         _mount(None, point, None, _BIND | _REMOUNT | _READ_ONLY | _NO_SETUID | _NO_DEVICES | kept)
+        if not os.statvfs(point).f_flag & _READ_ONLY:
+            raise OSError(f"{point} stays writable")
 
 
 def _mounts_below(target: str) -> list[str]:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        points = [line.split()[4].encode().decode("unicode_escape") for line in file]
+    with open("/proc/self/mountinfo", "rb") as file:
+        escaped = [line.split(b" ")[4] for line in file]
+    points = [os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), name)) for name in escaped]
     return [point for point in points if point == target or point.startswith(f"{target}/")]
 
 

@@ -23,6 +23,7 @@ from common.execution.results import EvaluationResult
 from common.execution.self_check import CheckFailedError, check_verdicts
 from common.execution.verdict import EvaluationPlan, WorkerReply, crashed, judge, no_code, plan_evaluation
 from common.execution.worker_process import (
+    NotIsolatedError,
     WorkerDiedError,
     WorkerProcess,
     sandbox_broken,
@@ -159,6 +160,8 @@ class _Slot(threading.Thread):
             return no_code(plan, self._isolation.rung)
         try:
             return judge(plan, self._ask_twice(plan))
+        except NotIsolatedError as error:
+            raise sandbox_broken(str(error)) from None
         except WorkerDiedError as error:
             reason = str(error)
         self._check()

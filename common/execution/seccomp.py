@@ -111,6 +111,19 @@ _OWN_SIGNALS_ONLY = {
     "rt_tgsigqueueinfo": (297, 240),
 }
 _SIGNALS_REFUSED = {"tkill": (200, 130), "pidfd_send_signal": (424, 424)}
+# Memory that no limit counts: answered as not there. Attributes that outlive a sample: as not supported.
+_ABSENT = {"clone3": (435, 435), "memfd_create": (319, 279), "memfd_secret": (447, 447)}
+_UNSUPPORTED = {
+    "setxattr": (188, 5),
+    "lsetxattr": (189, 6),
+    "fsetxattr": (190, 7),
+    "removexattr": (197, 14),
+    "lremovexattr": (198, 15),
+    "fremovexattr": (199, 16),
+    "setxattrat": (463, 463),
+    "removexattrat": (466, 466),
+    "file_setattr": (469, 469),
+}
 # Changes to files by name, which landlock does not see. They are answered as done, so that honest programs go on.
 _PRETENDED = {
     "chmod": (90, None),
@@ -125,18 +138,14 @@ _PRETENDED = {
     "utimes": (235, None),
     "futimesat": (261, None),
     "utimensat": (280, 88),
-    "setxattr": (188, 5),
-    "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7),
-    "removexattr": (197, 14),
-    "lremovexattr": (198, 15),
-    "fremovexattr": (199, 16),
-    "setxattrat": (463, 463),
-    "removexattrat": (466, 466),
 }
-_CLONE, _CLONE3, _SETPRIORITY = (56, 220), (435, 435), (141, 140)
-# Ways to have the kernel send signals elsewhere: F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN, SIOCSPGRP.
-_MAILS = {(72, 25): (8, 10, 15), (16, 29): (0x8901, 0x8902)}
+_CLONE, _SETPRIORITY = (56, 220), (141, 140)
+# Of fcntl and ioctl: ways to have the kernel send signals elsewhere (F_SETOWN, F_SETSIG, F_SETOWN_EX; FIOSETOWN,
+# SIOCSPGRP), and attributes of files (FS_IOC_SETFLAGS, FS_IOC_FSSETXATTR).
+_COMMANDS = {(72, 25): (8, 10, 15), (16, 29): (0x8901, 0x8902, 0x40086602, 0x401C5820)}
+# Truncation, which landlock sees from its third version on: by name, and by opening a file only to read.
+_TRUNCATE, _OPENAT2, _OPENS = (76, 45), (437, 437), (((2, None), 1), ((257, 56), 2))
+_O_TRUNC, _O_ACCMODE = 0x200, 0x3
 
 _Numbers = Mapping[str, tuple[int | None, int | None]]
 _Step = tuple[int, int, int, int]
@@ -155,27 +164,36 @@ class FilterError(OSError):
     """The kernel does not take a filter, or this kind of machine is not known here."""
 
 
-def install_general_filter(keep_file_attributes: bool) -> None:
+def install_general_filter(truncates_unseen: bool) -> None:
     """Refuses what no sample may do, to this process and all that it starts; raises `FilterError` where it cannot.
+
+    With `truncates_unseen`, truncating files is refused where they are not opened to be written.
+    """
+    machine = _machine()
+    steps = _refuse(_REFUSED, machine, errno.EPERM)
+    steps += _refuse(_ABSENT, machine, errno.ENOSYS)
+    steps += _refuse(_UNSUPPORTED, machine, errno.EOPNOTSUPP)
+    steps += _when(_CLONE[machine.column], [(_LOAD, 0, 0, _ARGUMENTS), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _deny()])
+    for numbers, commands in _COMMANDS.items():
+        tests = [(_EQUAL, len(commands) - index, 0, command) for index, command in enumerate(commands)]
+        block = [(_LOAD, 0, 0, _ARGUMENTS + 8), *tests, (_RETURN, 0, 0, _ALLOW), _deny()]
+        steps += _when(numbers[machine.column], block)
+    if truncates_unseen:
+        steps += _refuse({"truncate": _TRUNCATE}, machine, errno.EPERM)
+        steps += _refuse({"openat2": _OPENAT2}, machine, errno.ENOSYS)
+        for numbers, argument in _OPENS:
+            place = _ARGUMENTS + 8 * argument
+            writes = (_ANY_BIT, 2, 0, _O_ACCMODE)
+            steps += _when(numbers[machine.column], [(_LOAD, 0, 0, place), writes, (_ANY_BIT, 0, 1, _O_TRUNC), _deny()])
+    _install(steps, machine)
+
+
+def install_own_process_filter(pid: int, signals_too: bool, keep_file_attributes: bool) -> None:
+    """Lets this process, `pid`, change limits and priorities of itself alone; and signal none but itself, if asked.
 
     With `keep_file_attributes`, changes of modes, owners and times of files are pretended: for samples that run as the
     user whose files these are.
     """
-    machine = _machine()
-    steps = _refuse(_REFUSED, machine, errno.EPERM)
-    steps += _refuse({"clone3": _CLONE3}, machine, errno.ENOSYS)
-    steps += _when(_CLONE[machine.column], [(_LOAD, 0, 0, _ARGUMENTS), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _deny()])
-    for numbers, commands in _MAILS.items():
-        tests = [(_EQUAL, len(commands) - index, 0, command) for index, command in enumerate(commands)]
-        block = [(_LOAD, 0, 0, _ARGUMENTS + 8), *tests, (_RETURN, 0, 0, _ALLOW), _deny()]
-        steps += _when(numbers[machine.column], block)
-    if keep_file_attributes:
-        steps += _refuse(_PRETENDED, machine, 0)
-    _install(steps, machine)
-
-
-def install_own_process_filter(pid: int, signals_too: bool) -> None:
-    """Lets this process, `pid`, change limits and priorities of itself alone; and signal none but itself, if asked."""
     machine = _machine()
     steps: list[_Step] = []
     targets = _OWN_PROCESS_ONLY | (_OWN_SIGNALS_ONLY if signals_too else {})
@@ -185,6 +203,8 @@ def install_own_process_filter(pid: int, signals_too: bool) -> None:
     steps += _when(_SETPRIORITY[machine.column], [*which, *_only(pid, _ARGUMENTS + 8, with_group=False)])
     if signals_too:
         steps += _refuse(_SIGNALS_REFUSED, machine, errno.EPERM)
+    if keep_file_attributes:
+        steps += _refuse(_PRETENDED, machine, 0)
     _install(steps, machine)
 
 

@@ -20,9 +20,9 @@ from common.execution.verdict import EvaluationPlan, plan_evaluation
 
 READS, CHANGES = "reading files", "changing files"
 PROCESSES, SIGNALS = "reading other processes' environment", "signalling other processes"
-NETWORK = "the network"
+NETWORK, LIMITS = "the network", "changing other processes' limits"
 # What a rung may leave open; every rung that is not named leaves nothing.
-MAY_STAY_OPEN = {1: {READS, CHANGES, PROCESSES}, 0: {READS, CHANGES, PROCESSES, NETWORK, SIGNALS}}
+MAY_STAY_OPEN = {1: {READS, CHANGES, PROCESSES}, 0: {READS, CHANGES, PROCESSES, NETWORK, SIGNALS, LIMITS}}
 
 _CPU_SECONDS, _MEMORY_MB = 5.0, 2048
 _TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
@@ -31,7 +31,10 @@ _BAD = "def pva_sae_check(n):\n    return list(range(n))"
 # A module that no worker has loaded, a temporary file, a thread, a child process; numpy where the pipeline has it.
 _HONEST = """
 def pva_sae_check(with_numpy):
-    import colorsys, os, subprocess, tempfile, threading
+    import colorsys, os, subprocess, tempfile, threading, time
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(60)
     with tempfile.NamedTemporaryFile("w+") as file:
         file.write("kept")
         file.seek(0)
@@ -46,8 +49,8 @@ def pva_sae_check(with_numpy):
     return parts
 """
 _REACH = f"""
-def pva_sae_check(secret, evaluator, enclosed):
-    import os, socket
+def pva_sae_check(secret, harness, evaluator, enclosed):
+    import os, resource, socket
     found = []
     def reach(name, action):
         try:
@@ -57,10 +60,16 @@ def pva_sae_check(secret, evaluator, enclosed):
         found.append(name)
     reach({READS!r}, lambda: open(secret).close())
     reach({CHANGES!r}, lambda: open(secret, "a").close())
+    reach({CHANGES!r}, lambda: os.truncate(secret, 0))
+    reach({CHANGES!r}, lambda: os.close(os.open(secret, os.O_RDONLY | os.O_TRUNC)))
+    reach({CHANGES!r}, lambda: os.rmdir(harness) or os.mkdir(harness))
+    reach({LIMITS!r}, lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CORE, (0, 0)))
     if enclosed:
         return found + ([{PROCESSES!r}] if os.getppid() != 1 else [])
     reach({PROCESSES!r}, lambda: open(f"/proc/{{evaluator}}/environ", "rb").read())
     reach({NETWORK!r}, lambda: socket.socket().bind(("127.0.0.1", 0)))
+    reach({NETWORK!r}, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).bind(("127.0.0.1", 0)))
+    reach({NETWORK!r}, lambda: socket.socket(socket.AF_UNIX).bind("listener"))
     reach({SIGNALS!r}, lambda: os.kill(evaluator, 0))
     return found
 """
@@ -94,7 +103,8 @@ def check_honest_programs(evaluate: Evaluate) -> None:
 def check_reach(evaluate: Evaluate, rung: int, *, enclosed: bool) -> Reached:
     """Returns what a sample reaches; raises `CheckFailedError` where it is more than `rung` may leave open."""
     with _secret_file() as secret:
-        call = f"pva_sae_check({secret!r}, {os.getpid()}, {enclosed})"
+        harness = os.path.join(os.path.dirname(secret), "empty")
+        call = f"pva_sae_check({secret!r}, {harness!r}, {os.getpid()}, {enclosed})"
         names = [name for name in MAY_STAY_OPEN[0] if not _is_refused(evaluate, call, name)]
     if too_much := sorted(set(names) - MAY_STAY_OPEN.get(rung, set())):
         raise CheckFailedError(f"it leaves open: {', '.join(too_much)}")
@@ -136,6 +146,8 @@ def _secret_file() -> Iterator[str]:
         path = os.path.join(directory, "secret.txt")
         with open(path, "w", encoding="ascii") as file:
             file.write("not for samples")
+        os.mkdir(os.path.join(directory, "empty"))
+        os.chmod(directory, 0o755)  # a place that other users may enter, as most are
         yield path
     finally:
         shutil.rmtree(directory, ignore_errors=True)

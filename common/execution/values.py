@@ -94,14 +94,15 @@ class _Encoder:
             raise TooLargeError
         self.parts.append(text)
 
-    def encode(self, value: Any, depth: int) -> None:
+    def encode(self, value: Any, depth: int, *, hashed: bool = False) -> None:
+        """Adds a value; one that is `hashed`, in a set or as a key, is found by its type's own hash, if it has one."""
         if depth > MAX_DEPTH:
             raise TooLargeError
         kind = type(value)
         if kind not in _READABLE:
             if self._encode_numpy(value, kind, depth):
                 return
-            base = _comparing_base(kind)
+            base = _comparing_base(kind, hashed=hashed)
             if base not in _READABLE:
                 own = _dict_of(kind).get("__module__") == SOLUTION_MODULE or base is not object
                 self.emit(f'["{"own" if own else "other"}",{_quote(_name_of(kind)[:80])}]')
@@ -120,14 +121,14 @@ class _Encoder:
         self.emit(f'["{tag}"')
         for item in items:
             self.emit(",")
-            self.encode(item, depth + 1)
+            self.encode(item, depth + 1, hashed=tag in "sz")
         self.emit("]")
 
     def _encode_pairs(self, tag: str, pairs: Iterable[Any], depth: int) -> None:
         self.emit(f'["{tag}"')
         for key, value in pairs:
             self.emit(",[")
-            self.encode(key, depth + 1)
+            self.encode(key, depth + 1, hashed=True)
             self.emit(",")
             self.encode(value, depth + 1)
             self.emit("]")
@@ -186,7 +187,9 @@ class _Encoder:
         if kind is numpy.longdouble:
             self.emit(f'["w",{_quote(str(value))}]')
             return True
-        plain = value.tolist() if is_array and value.size <= self.left else None if is_array else value.item()
+        plain = (
+            value.tolist() if is_array and value.size <= self.left else None if is_array else numpy.generic.item(value)
+        )
         if (is_array and plain is None) or (not is_array and type(plain) not in _READABLE):
             raise TooLargeError
         shape = list(value.shape) if is_array else None
@@ -196,10 +199,15 @@ class _Encoder:
         return True
 
 
-def _comparing_base(kind: type) -> type:
-    """Returns the type whose equality a derived type inherits: a builtin that can be read, another, or `object`."""
+def _comparing_base(kind: type, *, hashed: bool) -> type:
+    """Returns the type whose equality a derived type inherits: a builtin that can be read, another, or `object`.
+
+    With `hashed`, a hash of its own counts like an equality of its own.
+    """
     for ancestor in _mro_of(kind):
         members = _dict_of(ancestor)
+        if hashed and ancestor not in _READABLE and "__hash__" in members:
+            return ancestor
         # defaultdict is a C type that lists no equality; every other library type that lists one is incomparable.
         if ancestor in _READABLE or "__eq__" in members or "__ne__" in members:
             return ancestor
@@ -221,12 +229,12 @@ def decode_value(node: Any, largest: int) -> Any:
         if tag in _CONTAINERS:
             if len(parts) > largest:
                 return Incomparable(f"{_CONTAINERS[tag].__name__} of {len(parts)} items")
-            return _CONTAINERS[tag]([decode_value(part, largest) for part in parts])
+            return _built(_CONTAINERS[tag], [decode_value(part, largest) for part in parts])
         if tag in _KEYED:
             if len(parts) > largest:
                 return Incomparable(f"{tag} of {len(parts)} items")
             pairs = [(decode_value(key, largest), decode_value(value, largest)) for key, value in parts]
-            return _KEYED[tag](pairs)
+            return _built(_KEYED[tag], pairs)
         if tag == "n":
             return _decode_numpy(parts, largest)
         return _decode_tagged(tag, parts)
@@ -234,6 +242,13 @@ def decode_value(node: Any, largest: int) -> Any:
         raise
     except (TypeError, ValueError, KeyError, ArithmeticError, ImportError, AttributeError) as error:
         raise MalformedVerdictError(f"tag {tag[:10]!r}: {error}") from None
+
+
+def _built(make: Callable[[list[Any]], Any], parts: list[Any]) -> Any:
+    try:
+        return make(parts)
+    except TypeError:  # a part that cannot be hashed here: of a type that could where it came from
+        return Incomparable("container", own=True)
 
 
 def _values_view(items: list[Any]) -> Any:

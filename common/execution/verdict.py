@@ -62,6 +62,7 @@ class WorkerReply(NamedTuple):
     message: bytes
 
 
+_MOST_SECONDS, _MOST_MEMORY_MB = 86_400, 1_000_000
 _NOTHING_USED = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_memory_mb": 0.0, "strays_killed": 0}
 
 
@@ -69,8 +70,11 @@ def plan_evaluation(
     code: str, tests: Sequence[str], setup_code: str, cpu_seconds: float, memory_mb: int
 ) -> EvaluationPlan:
     """Returns the plan of an evaluation; raises `UsageError` for limits that are not positive and for no tests."""
-    if cpu_seconds <= 0 or memory_mb <= 0:
-        raise UsageError(f"the limits of the sandbox must be positive: {cpu_seconds} s of CPU, {memory_mb} MB")
+    if not (0 < cpu_seconds <= _MOST_SECONDS and 0 < memory_mb <= _MOST_MEMORY_MB):
+        raise UsageError(
+            f"the limits of the sandbox must be positive, at most {_MOST_SECONDS:,} s and {_MOST_MEMORY_MB:,} MB: "
+            f"{cpu_seconds} s of CPU, {memory_mb} MB"
+        )
     if not tests:
         raise UsageError("there are no tests to evaluate a program by; give at least one assertion")
     try:

@@ -19,6 +19,9 @@ from typing import Any, NamedTuple
 _BUFFER_BYTES = 2_500_000
 _CHUNK_BYTES = 1 << 16
 _LOOK_EVERY = 0.05
+# Longer than any poll: the worker itself stood still (a suspended job, a paused container), and the child with it.
+_STOOD_STILL = 0.5
+READY = b"r"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -36,10 +39,11 @@ class Abandoned(Exception):
 
 
 class Usage(NamedTuple):
-    """CPU seconds and bytes of memory of the processes below this one, apart from the first child's own CPU time."""
+    """What the processes below this one use together; the first child's own CPU time is not among the seconds."""
 
     cpu_seconds: float
     memory_bytes: int
+    processes: int
 
 
 class Watcher:
@@ -62,27 +66,33 @@ class Watcher:
         self._wall_limit = request["wall_seconds"]
         self._memory_limit = request["memory_bytes"] + (32 << 20)
         self._wall_end = time.monotonic() + self._wall_limit
-        self._looked = time.monotonic()
+        self._looked = self._seen = time.monotonic()
+        self._most_processes = request["most_processes"]
         self._nonce = os.urandom(protocol.NONCE_BYTES)
         self._nonce_sent = False
         self._buffer, self._length, self._searched = buffer, 0, 0
         self._max_message = protocol.MAX_MESSAGE_BYTES
-        self._others = Usage(0.0, 0)
+        self._others = Usage(0.0, 0, 1)
         self._inherited = _memory_of(os.getpid())
         self.message = memoryview(b"")
 
     def wait(self) -> str:
-        """Returns done, timeout, memory or died; raises `Abandoned`."""
+        """Returns done, timeout, memory, died or, where it never ran, unready; raises `Abandoned`."""
+        status = self._wait()
+        ran = self._length > 0 and self._buffer[:1] == READY
+        return status if ran else "unready"
+
+    def _wait(self) -> str:
         poller = select.poll()
         poller.register(self._verdict, select.POLLIN)
         poller.register(self._asker, 0)
-        pidfd = os.pidfd_open(self._pid) if hasattr(os, "pidfd_open") else -1
+        pidfd = _pidfd(self._pid)
         if pidfd >= 0:
             poller.register(pidfd, select.POLLIN)
         try:
             while True:
                 if (over := self._over()) is not None:
-                    return over
+                    return "done" if self._read() and self._complete() else over
                 ready = {descriptor for descriptor, _ in poller.poll(1000 * min(self._seconds_left(), _LOOK_EVERY))}
                 if self._asker in ready:
                     raise Abandoned
@@ -100,6 +110,8 @@ class Watcher:
 
     def limit_reached(self) -> str:
         """Returns which limit ended the child."""
+        if self._others.processes > self._most_processes:
+            return f"ran more than {self._most_processes} processes at once"
         if self._others.memory_bytes > self._memory_limit:
             return f"its processes together used more than {self._memory_limit >> 20} MiB"
         if time.monotonic() >= self._wall_end:
@@ -108,13 +120,18 @@ class Watcher:
 
     def last_words(self) -> str:
         """Returns what a child that could not be isolated has said of it."""
-        return self._buffer[: min(self._length, 200)].partition(b"\n")[2].decode("ascii", "replace")
+        return self._buffer[: min(self._length, 200)].decode("ascii", "replace")
 
     def _over(self) -> str | None:
         now = time.monotonic()
+        if now - self._seen > _STOOD_STILL:
+            self._wall_end += now - self._seen
+        self._seen = now
         if now - self._looked >= _LOOK_EVERY:
             self._others, self._looked = usage_below(self._pid, self._inherited), now
-        if self._others.memory_bytes > self._memory_limit:
+        if self._others.processes > self._most_processes:
+            return "processes"
+        if self._others.memory_bytes > self._memory_limit and unshared_memory() > self._memory_limit:
             return "memory"
         return "timeout" if self._seconds_left() <= 0 else None
 
@@ -127,14 +144,17 @@ class Watcher:
         return min(self._cpu_limit - used - self._others.cpu_seconds, self._wall_end - time.monotonic())
 
     def _read(self) -> bool:
-        """Takes what the verdict pipe holds; returns False where that is nothing. The first byte asks for the nonce."""
+        """Takes what the verdict pipe holds; returns False where that is nothing.
+
+        The first byte says that the child is isolated and has its program, the second asks for the nonce.
+        """
         try:
             with memoryview(self._buffer) as whole:
                 count = os.readv(self._verdict, [whole[self._length : self._length + _CHUNK_BYTES]])
         except BlockingIOError:  # a child of the sample was quicker
             return False
         self._length += count
-        if count and not self._nonce_sent:
+        if self._length > len(READY) and not self._nonce_sent:
             self._nonce_sent = True
             with contextlib.suppress(OSError):
                 os.write(self._control, self._nonce)
@@ -171,15 +191,31 @@ class Watcher:
 
 def usage_below(first: int, inherited: int) -> Usage:
     """Returns what the processes below this one use; what they only share with it (`inherited` bytes) is left out."""
-    cpu, memory = 0.0, 0
-    for pid in _family(os.getpid()):
+    cpu, memory, processes = 0.0, 0, 0
+    for pid in family(os.getpid()):
         fields = _stat(pid)
         if fields is None:
             continue
+        processes += 1
         own, waited_for = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
         cpu += (waited_for + (0 if pid == first else own)) / _TICKS
         memory += max(0, int(fields[21]) * _PAGE - inherited)
-    return Usage(cpu, memory)
+    return Usage(cpu, memory, processes)
+
+
+def unshared_memory() -> int:
+    """Returns the bytes of the processes below this one, what several share counted once; what cannot be read, whole.
+
+    Slower than `usage_below`, which counts shared pages for each process.
+    """
+    total = 0
+    for pid in family(os.getpid()):
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+                total += next(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
+        except (OSError, StopIteration):
+            total += _memory_of(pid)
+    return total
 
 
 def end_family(pid: int) -> tuple[str, Any, int]:
@@ -212,20 +248,43 @@ def end_children() -> int:
         time.sleep(0.0005)
 
 
-def _family(pid: int) -> Iterator[int]:
-    for child in _children(pid):
+def family(pid: int) -> Iterator[int]:
+    """Yields the ids of all processes below a process."""
+    waiting = _children(pid)
+    while waiting:
+        child = waiting.pop()
         yield child
-        yield from _family(child)
+        waiting += _children(child)
 
 
 def _children(pid: int) -> list[int]:
     """Returns the ids of the living children of a process, whichever of its threads started them."""
     found: list[int] = []
-    with contextlib.suppress(OSError):
+    try:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
                 found += [int(child) for child in file.read().split()]
+    except FileNotFoundError:
+        return found if _LISTS_CHILDREN else _children_by_parent(pid)
+    except OSError:
+        pass
     return found
+
+
+_LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def _children_by_parent(pid: int) -> list[int]:
+    """Returns the children of a process where the kernel keeps no lists of them."""
+    entries = [entry for entry in os.listdir("/proc") if entry.isdigit()]
+    return [int(entry) for entry in entries if (fields := _stat(int(entry))) is not None and fields[1] == str(pid)]
+
+
+def _pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # an older kernel, or a container that refuses the call
+        return -1
 
 
 def _stat(pid: int) -> list[str] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import ctypes
 import gc
 import json
 import os
@@ -24,6 +25,8 @@ from typing import Any, NamedTuple, NoReturn
 _VERDICT_FD, _CONTROL_FD = 62, 63
 _SHARED_MEMORY = "/dev/shm"
 _NOT_ISOLATED = 71
+_MODES = {"directory": 0o755, "shared": 0o1777}
+_NO_RANDOM_ADDRESSES = 0x40000
 _COMMON_MODULES = (
     "array bisect cmath collections collections.abc copy dataclasses datetime decimal enum fractions functools heapq "
     "itertools math numbers operator re statistics string tempfile textwrap threading typing"
@@ -46,6 +49,7 @@ class Watched(NamedTuple):
 
 def main() -> None:
     """Serves requests until standard input ends."""
+    _settle_addresses()
     options = json.loads(sys.argv[1])
     modules = SimpleNamespace(
         **{
@@ -56,6 +60,9 @@ def main() -> None:
     if options["parent"]:  # process 1 of a process space is ended by no signal of its own, and needs none from outside
         signal.signal(signal.SIGTERM, lambda *_: _end(modules.watching))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.umask(0o022)
     modules.isolation.isolate_worker(options, modules.seccomp)
     requests, replies = _take_over_descriptors()
     for name in _COMMON_MODULES.split():
@@ -67,9 +74,24 @@ def main() -> None:
     with contextlib.suppress(modules.watching.Abandoned, BrokenPipeError):
         while (frame := _read_frame(requests)) is not None:
             watched, message = worker.evaluate(json.loads(frame))
+            is_clean = worker.clean()
             header = json.dumps({**watched._asdict(), "rung": options["rung"]}).encode("ascii") + b"\n"
             _write_all(replies, b"%08x" % (len(header) + len(message)) + header)
             _write_all(replies, message)
+            if not is_clean or watched.status == "unready":
+                return  # the next program gets a fresh worker
+
+
+def _settle_addresses() -> None:
+    """Starts again without random addresses, by which Python orders a set that holds None, say; where that can be."""
+    if not sys.platform.startswith("linux"):
+        return
+    personality = ctypes.CDLL(None).personality
+    now = personality(ctypes.c_ulong(0xFFFFFFFF))
+    if now < 0 or now & _NO_RANDOM_ADDRESSES or personality(ctypes.c_ulong(now | _NO_RANDOM_ADDRESSES)) < 0:
+        return
+    if personality(ctypes.c_ulong(0xFFFFFFFF)) & _NO_RANDOM_ADDRESSES:
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def _end(watching: Any) -> NoReturn:
@@ -93,16 +115,27 @@ class _Worker:
         Returns the child's message too, which stands until the next evaluation.
         """
         self._count += 1
+        self._reset_modes()
         directory = os.path.join(self._options["directory"], str(self._count))
         os.mkdir(directory, 0o700)
         if self._options["user"] is not None:
             os.chown(directory, self._options["user"], self._options["user"])
-        try:
-            return self._watch(request, directory)
-        finally:
-            self._modules.cleaning.empty_directory(self._options["directory"], keep="lock")
-            if self._options["shared_memory"]:
-                self._modules.cleaning.empty_directory(_SHARED_MEMORY)
+        return self._watch(request, directory)
+
+    def clean(self) -> bool:
+        """Removes what a sample has left in the directories that it may write; returns whether nothing is left."""
+        self._reset_modes()
+        places = [(self._options["directory"], "lock")]
+        places += [(_SHARED_MEMORY, "")] if self._options["shared_memory"] else []
+        for directory, keep in places:
+            self._modules.cleaning.empty_directory(directory, keep)
+        return all(set(os.listdir(directory)) <= {keep} for directory, keep in places)
+
+    def _reset_modes(self) -> None:
+        """Opens both directories again: a sample that runs as the worker's user may have closed them."""
+        if self._options["shared_memory"]:
+            os.chmod(self._options["directory"], _MODES["directory"])
+            os.chmod(_SHARED_MEMORY, _MODES["shared"])
 
     def _watch(self, request: dict[str, Any], directory: str) -> tuple[Watched, memoryview]:
         verdict_read, verdict_write = os.pipe()
@@ -117,6 +150,7 @@ class _Worker:
             self._become_child(request, directory, verdict_write, control_read, worker)
         os.close(verdict_write)
         os.close(control_read)
+        request["most_processes"] = self._modules.isolation.MOST_PROCESSES
         request["wall_seconds"] = self._modules.isolation.WALL_FACTOR * request["cpu_seconds"]
         watching = self._modules.watching
         pipes = (verdict_read, control_write)
@@ -131,9 +165,9 @@ class _Worker:
         cpu = usage.ru_utime + usage.ru_stime
         if status == "died" and cpu >= request["cpu_seconds"]:
             status = "timeout"
-        if detail == f"exit status {_NOT_ISOLATED}":
-            detail = f"{detail}: {watcher.last_words()}"
-        if status in ("timeout", "memory"):
+        if status == "unready":
+            detail = f"{detail} {watcher.last_words()}"
+        elif status in ("timeout", "memory", "processes"):
             detail = watcher.limit_reached()
         wall = time.monotonic() - started
         watched = Watched(status, detail, round(cpu, 4), round(wall, 4), round(peak, 1), strays)
@@ -149,6 +183,7 @@ class _Worker:
             assert max(verdict, control) < _VERDICT_FD, (verdict, control)
             program = json.loads(_read_frame(self._asker) or b"null")
             self._isolate(request, worker, verdict)
+            os.write(verdict, self._modules.watching.READY)
             os.dup2(verdict, _VERDICT_FD)
             os.dup2(control, _CONTROL_FD)
             os.closerange(3, _VERDICT_FD)
@@ -164,8 +199,8 @@ class _Worker:
     def _isolate(self, request: dict[str, Any], worker: int, verdict: int) -> None:
         try:
             self._modules.isolation.isolate_child(self._options, worker, request, self._readable, self._modules)
-        except OSError as error:
-            os.write(verdict, f"\n{error}".encode("ascii", "replace")[:200])
+        except (OSError, OverflowError, ValueError) as error:
+            os.write(verdict, f"({error})".encode("ascii", "replace")[:200])
             os._exit(_NOT_ISOLATED)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
-import random
 import select
 import signal
 import subprocess
@@ -20,20 +20,26 @@ from common.execution.cleaning import remove_tree
 from common.execution.enclosure import Isolation, worker_command, worker_environment
 from common.execution.isolation import WALL_FACTOR, process_limit
 from common.execution.verdict import EvaluationPlan, WorkerReply
+from common.execution.watching import family
 
 _PREFIX = "pva-sae-sandbox-"
 _GRACE_SECONDS = 10.0
-_LEAVE_SECONDS = 0.5
+_LEAVE_SECONDS = 2.0
 _POLL_MILLISECONDS = 250
 _MAX_REPLY_BYTES = 4_000_000
 _LAST_WORDS_BYTES = 1 << 16
 _PROCESS_LIMIT_AGE = 2.0
 # Ids that no account has: systemd keeps them for services that live as long as their process.
-_OTHER_USERS = range(61184, 65520)
+_FIRST_USER, _USERS = 61184, 4336
+_other_users = (_FIRST_USER + (os.getpid() + index) % _USERS for index in itertools.count())
 
 
 class WorkerDiedError(Exception):
     """The worker ended, or stayed silent for longer than any sample may take."""
+
+
+class NotIsolatedError(WorkerDiedError):
+    """A program could not be put under its limits and its isolation; it was not run."""
 
 
 class WorkerProcess:
@@ -44,7 +50,7 @@ class WorkerProcess:
 
     def __init__(self, isolation: Isolation) -> None:
         self._isolation = isolation
-        self._user = random.SystemRandom().choice(_OTHER_USERS) if isolation.other_user else None
+        self._user = next(_other_users) if isolation.other_user else None
         self._processes, self._counted_at = None, -1e9
         self._directory = tempfile.mkdtemp(prefix=_PREFIX)
         self._lock = _hold(self._directory)
@@ -86,21 +92,32 @@ class WorkerProcess:
             if length > _MAX_REPLY_BYTES:
                 raise WorkerDiedError(f"the worker announced a reply of {length} bytes")
             header, _, message = self._receive(length, deadline).partition(b"\n")
-            return WorkerReply(json.loads(header), message)
+            reply = WorkerReply(json.loads(header), message)
         except ValueError as error:
             raise WorkerDiedError(f"the worker's reply cannot be read: {error}") from None
+        if reply.header["status"] == "unready":
+            raise NotIsolatedError(f"a program could not be isolated: {reply.header['detail']}")
+        return reply
 
     def kill(self) -> None:
-        """Ends the worker at once; may be called from any thread."""
-        self._process.kill()
+        """Ends the worker with all that is below it; may be called from any thread.
+
+        Outside namespaces the worker itself ends what its sample has started, so it is asked, not killed.
+        """
+        if self._isolation.namespaces is not None:
+            self._process.kill()
+            return
+        self._process.terminate()
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Ends the worker, which ends by itself when nobody can ask it any more, and removes its directory."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self._process.wait(_LEAVE_SECONDS)
-        self.kill()
+        except subprocess.TimeoutExpired:
+            self._kill_family()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
@@ -109,6 +126,14 @@ class WorkerProcess:
         remove_tree(self._directory)
         os.close(self._lock)
         self._errors.close()
+
+    def _kill_family(self) -> None:
+        """Kills a worker that does not answer, after all that is below it: it must not lose them by dying first."""
+        self._process.send_signal(signal.SIGSTOP)
+        for pid in family(self._process.pid):
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.kill()
 
     def last_words(self) -> str:
         """Returns the last line that the worker wrote before it took over its descriptors, for an error message."""
@@ -160,7 +185,11 @@ def sweep_left_directories() -> int:
     A living owner holds a lock in its directory, which the kernel releases when it dies in whatever way.
     """
     swept = 0
-    for entry in os.scandir(tempfile.gettempdir()):
+    try:
+        entries = list(os.scandir(tempfile.gettempdir()))
+    except OSError:  # a directory that may be used but not listed
+        return 0
+    for entry in entries:
         if not entry.name.startswith(_PREFIX) or not entry.is_dir(follow_symlinks=False):
             continue
         with contextlib.suppress(OSError):

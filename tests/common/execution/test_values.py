@@ -200,8 +200,6 @@ def test_containers_longer_than_the_literal_are_not_built() -> None:
         '{"a":1}',
         "1.5",
         '["d",1]',
-        '["d",[["l"],1]]',
-        '["s",["l"]]',
         '["f","x"]',
         '["x",1,0]',
         '["r",1,2,0]',
