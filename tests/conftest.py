@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 
 TIERS = {"unit", "numeric", "smoke", "slow", "fault", "gpu"}
-# Fixtures that take tens of seconds, with the group of tests that shares them; the first group is started first.
-SHARED = {"sliced": "the tiny model's run", "detected": "the tiny model's run", "steering_made": "a steered place"}
+# Places whose tests share a fixture that takes tens of seconds; those of the first are started first. All other tests
+# of one file stay together.
+SHARED = ("tests/organism_runs/", "tests/cli/test_steering_", "tests/faults/")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -23,12 +25,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(
                 f"{item.nodeid} carries tiers {sorted(tiers)}; give it exactly one of {sorted(TIERS)}"
             )
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    order = {name: index for index, name in enumerate(dict.fromkeys(SHARED.values()))}
-    items.sort(key=lambda item: order.get(group_of(item), len(order)))
+    order = {place: index for index, place in enumerate(SHARED)}
+    items.sort(key=lambda item: order.get(place_of(item.nodeid), len(order)))
 
 
-def group_of(item: pytest.Item) -> str:
-    """Returns the group whose tests run one after another on one worker: a shared costly fixture's, or the file's."""
-    wanted = getattr(item, "fixturenames", ())
-    return next((group for name, group in SHARED.items() if name in wanted), item.nodeid.partition("::")[0])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        """Gives all tests of one place to one worker."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return place_of(nodeid)
+
+    return ByPlace(config, log)
+
+
+def place_of(name: str) -> str:
+    """Returns what a test's worker is chosen by: the place that shares a fixture, or the test's file."""
+    return next((place for place in SHARED if name.startswith(place)), name.partition("::")[0])
