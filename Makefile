@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PARALLEL ?= -n auto --dist loadgroup --no-loadscope-reorder
+PARALLEL ?= -n auto --no-loadscope-reorder
 export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
@@ -30,7 +30,7 @@ test: $(STAMP) ## unit, numeric and smoke tests, offline
 test-slow: $(STAMP) ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow $(ARGS)
 
-test-faults: $(STAMP) ## the fault injection tests: long trials of the sandbox
+test-faults: $(STAMP) ## the fault injection tests: long trials of the sandbox, and of runs that are killed, stopped and damaged
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m fault $(ARGS)
 
 lint: $(STAMP) ## check style, types and import directions; changes nothing

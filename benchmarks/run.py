@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.command_rows import command_rows
+from benchmarks.durability_rows import durability_rows
 from benchmarks.generation_rows import generation_rows
 from benchmarks.ranking_rows import ranking_rows
 from benchmarks.sandbox_rows import sandbox_rows
@@ -40,6 +41,7 @@ BENCHMARKS = (
     Benchmark(("P7",), lambda _: ranking_rows()),
     Benchmark(("P3", "P4"), generation_rows),
     Benchmark(("P8",), lambda _: sandbox_rows()),
+    Benchmark(("C11",), lambda _: durability_rows()),
 )
 NAMES = tuple(sorted(name for benchmark in BENCHMARKS for name in benchmark.names))
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from cli.parser import build_parser
@@ -26,11 +26,14 @@ warnings.filterwarnings("ignore", category=SyntaxWarning)
 
 def main(arguments: Sequence[str]) -> int:
     """Runs one command; returns the exit code."""
+    return exit_code(lambda: _command(arguments))
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Runs a command; returns its exit code, after one line on standard error where it ended in an error."""
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
-        parsed = build_parser().parse_args(list(arguments))
-        setup_console(verbose=parsed.verbose)
-        return parsed.command(parsed)
+        return command()
     except PipelineError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
         return error.exit_code
@@ -40,6 +43,12 @@ def main(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _command(arguments: Sequence[str]) -> int:
+    parsed = build_parser().parse_args(list(arguments))
+    setup_console(verbose=parsed.verbose)
+    return parsed.command(parsed)
 
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

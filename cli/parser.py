@@ -20,6 +20,7 @@ from common.phases import PHASES, get_phase
 from common.prompt_formats import PROMPT_FORMATS
 from common.runs.features import Feature
 from common.runs.options import InputOverride, RunOptions
+from common.runs.slices import refuse_reversed
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 unusable arguments or missing input, 130 interrupted (state kept)."
 OPTION_FIELDS = {
@@ -90,6 +91,9 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
         position = getattr(parsed, option, None)
         if position is not None and position < 0:
             raise UsageError(f"--{option} {position}: positions count from 0")
+    refuse_reversed(getattr(parsed, "start", None), getattr(parsed, "end", None))
+    if getattr(parsed, "worker", False) and getattr(parsed, "fresh", False):
+        raise UsageError("--worker works beside other workers: --fresh would put their work aside; leave it out")
     return RunOptions(
         start=getattr(parsed, "start", None),
         end=getattr(parsed, "end", None),
@@ -103,6 +107,10 @@ def run_options(parsed: argparse.Namespace, resolved: Resolved) -> RunOptions:
         split=getattr(parsed, "split", None),
         features=_features(getattr(parsed, "feature", None) or []),
         select=_selection(getattr(parsed, "select", None) or []),
+        worker=getattr(parsed, "worker", False),
+        open=getattr(parsed, "open", False),
+        merge=getattr(parsed, "merge", False),
+        go_on=getattr(parsed, "go_on", None),
     )
 
 
@@ -112,6 +120,15 @@ def _phase_command(commands: Any) -> None:
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.epilog = f"phases:\n{lines}\n\n{EPILOG}"
     command.add_argument("phase", metavar="N", help="the phase's id, as text: 2.10 is not 2.1")
+    phase_options(command)
+    # What the launcher of several workers asks of each process that it starts.
+    for mode in ("--worker", "--open", "--merge"):
+        command.add_argument(mode, action="store_true", help=argparse.SUPPRESS)
+    command.add_argument("--go-on", help=argparse.SUPPRESS)
+
+
+def phase_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of a phase, for `run.py phase` and for the launcher of several workers."""
     command.add_argument("--start", type=int, metavar="I", help="first position of the split, counted from 0")
     command.add_argument("--end", type=int, metavar="J", help="last position, included (--end 9 is the first ten)")
     command.add_argument(

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Any
 
 from common.runs.artifacts import CROSS_MODEL_COMPARISON, SELECTED_COEFFICIENTS, STEERING_ANALYSIS, PhasePaths
-from common.runs.files import read_json
+from common.runs.discovery import published_json
 
 Row = tuple[str, str, str]
 
@@ -15,7 +15,7 @@ def coefficients(paths: PhasePaths) -> list[Row]:
     """Returns which coefficients phase 4.5 has, and how they came about; nothing while it has chosen none."""
     if not (paths.root / SELECTED_COEFFICIENTS).is_file():
         return []
-    chosen = read_json(paths.root / SELECTED_COEFFICIENTS)
+    chosen = published_json(paths, SELECTED_COEFFICIENTS)
     words = ", ".join(f"{name} {entry['coefficient']:g} ({entry['chosen']})" for name, entry in chosen.items())
     norms = ", ".join(f"{entry['in_residual_norms']:.2f}" for entry in chosen.values())
     return [("steering coefficients", words, f"{norms} of the residual stream's norm")]
@@ -23,7 +23,7 @@ def coefficients(paths: PhasePaths) -> list[Row]:
 
 def steering(paths: PhasePaths, model: str) -> list[Row]:
     """Returns what both directions did to a model's solutions, beside their controls."""
-    analysis = read_json(paths.root / STEERING_ANALYSIS)
+    analysis = published_json(paths, STEERING_ANALYSIS)
     rows: list[Row] = []
     for direction, entry in analysis["directions"].items():
         effect, feature = entry["effect"], entry["feature"]
@@ -52,7 +52,7 @@ def instruct(record: dict[str, Any]) -> list[Row]:
 
 def transfer(paths: PhasePaths) -> list[Row]:
     """Returns what transferred to the instruction-tuned model."""
-    comparison = read_json(paths.root / CROSS_MODEL_COMPARISON)
+    comparison = published_json(paths, CROSS_MODEL_COMPARISON)
     rows: list[Row] = []
     for direction, entry in comparison["detection"].items():
         auroc, base = entry["instruct"]["auroc"], entry["base"]["auroc"]

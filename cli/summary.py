@@ -9,6 +9,7 @@ from cli.steering_summary import coefficients, instruct, interval, planted, stee
 from common.config import Config
 from common.phases import phase_ids
 from common.runs.artifacts import EVALUATION_RESULTS, KNOWN_ANSWERS, TOP_FEATURES, PhasePaths
+from common.runs.discovery import published_json
 from common.runs.files import read_json
 from common.runs.metadata import read_record
 from common.text_table import text_table
@@ -86,7 +87,7 @@ def _passes(record: dict[str, Any]) -> list[Row]:
 def _fit(paths: PhasePaths) -> list[Row]:
     if not paths.sae_fit.is_file():
         return []
-    report = read_json(paths.sae_fit)
+    report = published_json(paths, paths.sae_fit.name)
     rows = []
     for entry in report["layers"]:
         beside = ", ".join(f"{item['fraction_unexplained']:.2f}" for item in entry["neighbours"])
@@ -102,7 +103,7 @@ def _fit(paths: PhasePaths) -> list[Row]:
 
 def _features(paths: PhasePaths) -> list[Row]:
     rows = []
-    for direction, items in read_json(paths.root / TOP_FEATURES).items():
+    for direction, items in published_json(paths, TOP_FEATURES).items():
         for item in items[:1]:
             rows.append(
                 (
@@ -125,7 +126,7 @@ def _temperatures(record: dict[str, Any]) -> list[Row]:
 
 def _detection(paths: PhasePaths) -> list[Row]:
     rows = []
-    for report in read_json(paths.root / EVALUATION_RESULTS)["directions"].values():
+    for report in published_json(paths, EVALUATION_RESULTS)["directions"].values():
         feature, validation = report["feature"], report["validation"]
         name = f"layer {feature['layer']} feature {feature['index']}"
         rows.append(

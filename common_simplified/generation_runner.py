@@ -7,19 +7,16 @@ the fixed grid, durable segments, resuming, slices, labels while the next batch 
 from __future__ import annotations
 
 import hashlib
-from abc import abstractmethod
-from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import pyarrow as pa
 
 from common.errors import Interrupted
 from common.execution import EvaluationPool
 from common.logging import get_logger
-from common.model_facts import ModelFacts
-from common.model_location import chosen_layers
 from common.problems import Problem
 from common.progress import Progress
 from common.prompt_utils import PromptBuilder
@@ -28,20 +25,21 @@ from common.runs.artifacts import split_file
 from common.runs.files import canonical_json
 from common.runs.interruption import StopRequest, polite_stop
 from common.runs.locks import EVERYTHING, directory_lock, span_lock
-from common.runs.metadata import Extent, OutputFile, read_record
-from common.runs.phase_runner import PhaseRunner
+from common.runs.merging import Opened, refuse_foreign_slices
+from common.runs.metadata import Extent, read_record
 from common.runs.publishing import Snapshots, remove_segments, remove_stale_activations, write_exclusions
 from common.runs.slices import Span, covered, missing_cells, requested_span
 from common.runs.tables import PROBLEM_SCHEMA, problem_table, problems_of
+from common_simplified.generating_phase import GeneratingPhase
 from common_simplified.generation import GenerationEngine, Request
-from common_simplified.generation_files import ArmFiles, ArmTables, GenerationFiles, WrittenFiles
+from common_simplified.generation_files import ArmFiles, ArmTables, GenerationFiles
 from common_simplified.generation_report import (
     arm_summary,
     excluded_tasks,
     log_arms,
     refuse_exclusions,
 )
-from common_simplified.generation_state import GenerationState
+from common_simplified.generation_state import GenerationState, stored_labels
 from common_simplified.generation_work import Arm, ArmWorker, finished_by_solution, labelled_tables
 from common_simplified.model_loader import LoadedModel, chat_template
 from common_simplified.model_setup import set_up_model
@@ -53,45 +51,10 @@ _log = get_logger(__name__)
 STEP_VERSION = 1
 
 
-class GenerationRunner(PhaseRunner):
+class GenerationRunner(GeneratingPhase):
     """Generates, labels, stores and publishes a split; a phase declares what, and names its files."""
 
-    split: ClassVar[str]
-    role: ClassVar[str] = "base"
-
-    @abstractmethod
-    def arms(self) -> list[Arm]:
-        """Returns the ways in which every problem is generated; the first one captures."""
-
-    def arm_settings(self) -> dict[str, Any]:
-        """Returns the settings that decide which arms there are, so that a refusal can name them."""
-        return {}
-
-    @abstractmethod
-    def dataset_name(self, arm: Arm) -> str:
-        """Returns the name of an arm's data set."""
-
-    @abstractmethod
-    def activation_name(self, row: Mapping[str, Any], layer: int) -> str:
-        """Returns the name of a row's activation file; `row` has the row's keys and `passed`."""
-
-    def find_inputs(self) -> None:
-        """Finds what the phase reads besides its split (nothing by default)."""
-
-    def capture_layers(self, facts: ModelFacts) -> list[int]:
-        """Returns the layers whose stream is captured, by default every one that the configuration asks for."""
-        return chosen_layers(self.config, facts)
-
-    def extra_work(self, stop: StopRequest) -> None:
-        """Does what a phase does besides generating (nothing by default)."""
-
-    def extra_gaps(self) -> list[Span]:
-        """Returns the positions at which that work is still to be done."""
-        return []
-
-    def extra_files(self, written: WrittenFiles) -> tuple[list[OutputFile], dict[str, Any]]:  # noqa: ARG002
-        """Writes what a phase publishes besides data sets and activations; returns entries and record details."""
-        return [], {}
+    stop: StopRequest
 
     def prepare(self) -> None:
         """Finds the split, the model's and the SAEs' files, and what is asked for; loads no weights."""
@@ -102,10 +65,13 @@ class GenerationRunner(PhaseRunner):
             _log.info("--end %d is past the split: working to %d, its last position", self.options.end, self.span.end)
         self.find_inputs()
         self.setup = set_up_model(
-            self.config, self.profile, self.role, self.capture_layers, site_given=self.options.site_given
+            *(self.config, self.profile, self.role, self.capture_layers),
+            site_given=self.options.site_given,
+            computes_here=self.options.computes_here,
         )
         self.check_prompts()
-        labelling.check_sandbox(self.config)
+        if self.options.computes_here:
+            labelling.check_sandbox(self.config)
 
     def check_prompts(self) -> None:
         """Refuses a form of prompt that the tokenizer cannot give."""
@@ -128,21 +94,48 @@ class GenerationRunner(PhaseRunner):
         )
 
     def execute(self) -> None:
-        """Works off what is missing of the span, then publishes everything that the directory holds."""
-        with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
-            if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
-                self.set_aside()
-            published = (self._published_rows, self.files.read_labels)
-            if not self.state.settle(self.span, *published, republish=self.is_outdated()):
-                _log.info("phase %s: nothing to do, positions %d to %d are done", self.phase, *self.span)
-                return
-            self.work(stop)
-            self.before_publishing()
-            with directory_lock(self.paths.locks):
-                self.publish_files()
+        """Works off what is missing of the span, then publishes everything that the directory holds.
 
-    def before_publishing(self) -> None:
-        """Does what a phase does between generating and publishing (nothing by default)."""
+        A worker publishes nothing; a phase that is only opened does neither, and says what is left (`opened`).
+        """
+        own_lock = span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span)
+        with own_lock, self.stopping() as self.stop, self.slice_record(self.span, self.setup.device, len(self.arms())):
+            if self.options.fresh and (self.options.open or self.loaded):  # refused before anything is moved
+                self.set_aside()
+            is_due = not self.decide_arms() or self.settle()
+            if self.options.open:
+                self.opened = self.what_is_left(is_due=is_due)
+            elif not is_due:
+                _log.info("%s: nothing to do, positions %d to %d are done", self.title, *self.span)
+            else:
+                self.work(self.stop)
+                if not self.options.worker:
+                    self._publish()
+
+    def stopping(self) -> AbstractContextManager[StopRequest]:
+        """Returns what tells whether the run was asked to stop."""
+        return polite_stop()
+
+    def settle(self) -> bool:
+        """Brings what stands in line with what is asked for; returns whether anything is to be done."""
+        with directory_lock(self.paths.locks):
+            settle = self.state.open_only if self.options.open else self.state.settle
+            published = (self._published_rows, self.files.read_labels)
+            is_due = settle(self.span, *published, republish=self.is_outdated())
+            refuse_foreign_slices(self.paths, self.phase, self.state.digest)
+        return is_due
+
+    def what_is_left(self, *, is_due: bool) -> Opened:
+        """Returns what is to be done of the span, on the batch grid."""
+        lacks, total = self.state.lacks(self.span), len(self.problems)
+        if lacks and not self.options.dry_run:
+            self.note_unfinished(total, self.state.done(), self.span, len(self.arms()))
+        return Opened(self.phase, self.span, total, self.config.batch_size, len(self.arms()), is_due, lacks)
+
+    def _publish(self) -> None:
+        self.before_publishing()
+        with directory_lock(self.paths.locks):
+            self.publish_files()
 
     def is_outdated(self) -> bool:
         """Returns whether a published output was made from other inputs, or for other features, than now."""
@@ -166,7 +159,7 @@ class GenerationRunner(PhaseRunner):
     def state(self) -> GenerationState:
         """What stands on disk, held against this run."""
         generation = {arm.name: self.generation_fingerprint(arm) for arm in self.arms()}
-        evaluation = labelling.evaluation_fingerprint(self.config, self.data_hash)
+        evaluation = labelling.evaluation_fingerprint(self.config, self.data_hash, self.rung)
         return GenerationState(
             self.paths,
             self.arms(),
@@ -176,7 +169,15 @@ class GenerationRunner(PhaseRunner):
             self.config.batch_size,
             self.extra_gaps,
             self.arm_settings(),
+            self.options.worker,
         )
+
+    @cached_property
+    def rung(self) -> int | None:
+        """The isolation that labels stand under, where this process is to make none; else None: it is chosen here."""
+        if self.options.computes_here:
+            return None
+        return labelling.standing_rung(self.config, stored_labels(self.paths, self.arms()))
 
     @cached_property
     def files(self) -> ArmFiles:
@@ -243,9 +244,13 @@ class GenerationRunner(PhaseRunner):
     def work(self, stop: StopRequest) -> None:
         """Generates and labels what is missing of every arm; raises `Interrupted` where it was stopped before."""
         self._note()
-        labelling.announce_sandbox(self.config)
+        self.keeper.begin(self.state.units_done(self.span), self.state.digest)
+        if not self.state.is_left(self.span):
+            return
+        config = self.config if self.rung is None else replace(self.config, sandbox=str(self.rung))
+        labelling.announce_sandbox(config)
         try:
-            with labelling.evaluation_pool(self.config) as pool:
+            with labelling.evaluation_pool(config) as pool:
                 for name, arms in self.progress_groups():
                     if not stop.requested:
                         self._work_group(name, arms, pool, stop)
@@ -262,7 +267,8 @@ class GenerationRunner(PhaseRunner):
         return self.state.done(), len(self.problems), "problems"
 
     def _note(self) -> None:
-        self.note_unfinished(len(self.problems), self.state.done(), self.span, len(self.arms()))
+        if not self.options.worker:
+            self.note_unfinished(len(self.problems), self.state.done(), self.span, len(self.arms()))
 
     def _work_group(self, name: str, arms: list[Arm], pool: EvaluationPool, stop: StopRequest) -> None:
         cells = {arm.name: self._missing(arm) for arm in arms}
@@ -293,7 +299,7 @@ class GenerationRunner(PhaseRunner):
     def _worker(self, arm: Arm, engine: GenerationEngine | None, pool: EvaluationPool) -> ArmWorker:
         return ArmWorker(
             *(self.config, self.problems, arm, self.state.stores(arm), self.points_of(arm), engine, pool),
-            *(self.request_of, self.snapshots_of(arm)),
+            *(self.request_of, None if self.options.worker else self.snapshots_of(arm), self.keeper),
         )
 
     def snapshots_of(self, arm: Arm) -> Snapshots | None:
@@ -341,7 +347,7 @@ class GenerationRunner(PhaseRunner):
             "split": self.split,
             "datasets": {arm.name: self.dataset_name(arm) for arm in self.arms()},
             "batch_size": self.config.batch_size,
-            "sandbox": labelling.sandbox_record(self.config),
+            "sandbox": labelling.sandbox_record(self.config, self.rung),
             "arm_settings": dict(self.arm_settings()),
             "fingerprints": {"generation": dict(self.state.generation), "evaluation": self.state.evaluation},
             "results": {name: arm_summary(item) for name, item in tables.items()},

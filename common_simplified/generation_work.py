@@ -21,6 +21,7 @@ from common.runs.interruption import StopRequest
 from common.runs.memory import MemoryWatch
 from common.runs.publishing import Snapshots
 from common.runs.records import StageStore
+from common.runs.slice_records import Keeper
 from common.runs.slices import Span, missing_cells
 from common.runs.tables import GENERATION_SCHEMA, STEERED_SCHEMA, generation_table
 from common_simplified.generation import GenerationEngine, Request
@@ -84,7 +85,8 @@ class Stores(NamedTuple):
 class ArmWorker:
     """Generates and labels the positions `span` of one arm.
 
-    `engine` is needed only where something is left to generate; `request_of` builds what it is asked for.
+    `engine` is needed only where something is left to generate; `request_of` builds what it is asked for; `keeper` is
+    told of every batch that is stored with its labels.
     """
 
     def __init__(
@@ -98,10 +100,11 @@ class ArmWorker:
         pool: EvaluationPool,
         request_of: RequestOf,
         snapshots: Snapshots | None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.config, self.problems, self.arm, self.stores = config, problems, arm, stores
         self.points, self.engine, self.pool, self.request_of = points, engine, pool, request_of
-        self.snapshots = snapshots
+        self.snapshots, self.keeper = snapshots, keeper or Keeper()
         self._memory = MemoryWatch(config.ram_warning_share)
         self._pending: deque[labelling.Pending] = deque()
 
@@ -130,6 +133,7 @@ class ArmWorker:
             self.stores.evaluation.write(pending.span, table)
             labels = [label for label in table["test_passed"].to_pylist() if label is not None]
             progress.judge(sum(labels), len(labels))
+            self.keeper.advance(len(pending.span))
             self._snapshot()
         return bool(self._pending)
 

@@ -88,19 +88,34 @@ def set_up_model(
     layers: Callable[[ModelFacts], Sequence[int]],
     *,
     site_given: bool,
+    computes_here: bool = True,
 ) -> ModelSetup:
     """Resolves model, SAEs, points, device and type; raises `UsageError` for what is missing or does not fit.
 
-    `role` says which model is meant: the base model, or its instruction-tuned sibling.
+    `role` says which model is meant: the base model, or its instruction-tuned sibling. What does not compute here may
+    name a device that this machine lacks.
     """
     model = identify_model(config, profile, role)
     chosen = list(layers(model.facts))
     _refuse_misfit(model, profile, chosen)
     saes = sae_identities(profile, chosen)
     points = capture_points(saes, config.site if site_given else None)
-    device = resolve_device(None if config.device == "auto" else config.device)
-    dtype = resolve_dtype(None if config.dtype == "auto" else config.dtype, device)
+    is_elsewhere = not computes_here and config.device.startswith("cuda") and not torch.cuda.is_available()
+    device = _declared(config.device) if is_elsewhere else resolve_device(_given(config.device))
+    dtype = torch.bfloat16 if is_elsewhere and config.dtype == "auto" else resolve_dtype(_given(config.dtype), device)
     return ModelSetup(model, role, chosen, saes, points, device, dtype, site_given)
+
+
+def _given(setting: str) -> str | None:
+    return None if setting == "auto" else setting
+
+
+def _declared(name: str) -> torch.device:
+    """Returns a CUDA device of another machine, whose GPU is taken to compute in bfloat16."""
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device {name!r} is unknown; write cuda or cuda:N") from None
 
 
 def _refuse_misfit(model: ModelIdentity, profile: Profile, layers: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from common.runs.files import read_json, write_json
 from common.runs.fit_gate import fit_report
 from common.runs.interruption import StopRequest
+from common.runs.locks import directory_lock
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.records import StageStore, fingerprint_differences
 from common.runs.slices import Span, missing_cells, missing_spans
@@ -52,20 +53,26 @@ class SaeFitWork:
     def work(self, stop: StopRequest) -> None:
         """Measures the fit on the first positions of the split, as far as the runner's span holds them."""
         runner, store = self.runner, self.store
+        if store.spans():
+            store.verify()  # a damaged one is a gap
         gaps = [gap for gap in self.gaps() if gap.overlaps(runner.span)]
         if not gaps:
             return
         wanted = Span(runner.span.start, min(runner.span.end, gaps[-1].end))
-        stored = store.stored_fingerprint()
-        if stored is not None and fingerprint_differences(stored, self.fingerprint()):
-            store.clear()
-        store.open(self.fingerprint())
-        store.verify()
+        with directory_lock(runner.paths.locks):  # another slice may be about to do the same
+            self._open(store)
         for cell in missing_cells(wanted, store.spans(), runner.config.batch_size):
             if stop.requested:
                 return
             with runner.timed("SAE fit"):
                 store.write(cell, self._measure(cell))
+
+    def _open(self, store: StageStore) -> None:
+        stored = store.stored_fingerprint()
+        if stored is not None and fingerprint_differences(stored, self.fingerprint()):
+            store.clear()
+        store.open(self.fingerprint())
+        store.verify()
 
     def write(self, more: Mapping[str, Any] | None = None) -> list[OutputFile]:
         """Writes `sae_fit.json` with what `more` adds to the report; a published one stays where nothing is measured.

@@ -27,7 +27,7 @@ from common.runs.artifacts import (
     labelled_activation,
 )
 from common.runs.discovery import PhaseOutput, find_output
-from common.runs.files import read_json, write_json
+from common.runs.files import write_json
 from common.runs.metadata import read_record
 from common.runs.options import RunOptions
 from common.runs.publishing import ActivationReader
@@ -81,7 +81,7 @@ def known_answers(config: Config) -> dict[str, Any]:
         },
         "features": {
             direction: _judge_feature(items[0], direction, built, profile, passed, z)
-            for direction, items in read_json(ranked.use(TOP_FEATURES)).items()
+            for direction, items in ranked.json(TOP_FEATURES).items()
         },
         "note": "these features are judged on the problems they were chosen on; `detection` is held out",
     }
@@ -100,7 +100,7 @@ def _detection(evaluated: PhaseOutput, truth: dict[int, dict[str, Any]]) -> dict
     """Holds phase 3.8's held-out figures against what the wording cues allow at best."""
     from scipy.stats import spearmanr
 
-    results = read_json(evaluated.use(EVALUATION_RESULTS))
+    results = evaluated.json(EVALUATION_RESULTS)
     table = evaluated.table(SCORES)
     table = table.filter(pa.array([split == "validation" for split in table["split"].to_pylist()]))
     rows = [truth[task_id] for task_id in table["task_id"].to_pylist()]

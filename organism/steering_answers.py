@@ -14,7 +14,6 @@ from common.config import Config
 from common.execution import EvaluationPool
 from common.runs.artifacts import STEERING_ANALYSIS, STEERING_RESULTS
 from common.runs.discovery import PhaseOutput
-from common.runs.files import read_json
 from common.runs.labelling import evaluation_pool
 from common.statistics.permutation import DIRECTIONS, Direction
 from common.statistics.steering import rank_among, share
@@ -27,7 +26,7 @@ def steering_answers(config: Config, output: PhaseOutput, truth: Mapping[int, Ma
 
     `output` is phase 4.8's or 7.6's; `truth` holds the planted truth by problem.
     """
-    analysis = read_json(output.use(STEERING_ANALYSIS))
+    analysis = output.json(STEERING_ANALYSIS)
     rows = [row for row in output.table(STEERING_RESULTS).to_pylist() if row["left_out"] is None]
     with evaluation_pool(config) as pool:
         mark_intended_bugs(rows, truth, pool)

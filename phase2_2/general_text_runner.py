@@ -23,11 +23,12 @@ from common.runs.artifacts import FEATURE_FREQUENCIES, frequency_array
 from common.runs.files import npz_bytes, write_bytes
 from common.runs.interruption import StopRequest, polite_stop
 from common.runs.locks import EVERYTHING, directory_lock, span_lock
+from common.runs.merging import Lack, Opened, refuse_foreign_slices, settings_digest
 from common.runs.metadata import Extent, InputFile, OutputFile, read_record
 from common.runs.phase_runner import PhaseRunner
 from common.runs.publishing import remove_segments
 from common.runs.records import StageStore, refuse_difference
-from common.runs.slices import Span, covered, missing_cells, missing_spans, requested_span
+from common.runs.slices import Span, covered, grid_cells, missing_cells, missing_spans, requested_span
 from common.runs.tables import VECTOR_PREFIX, vector_column, vectors_of
 from common.statistics.seeding import generator
 from common_simplified.activation_hooks import ActivationExtractor
@@ -53,20 +54,40 @@ class GeneralTextRunner(PhaseRunner):
             _log.info("the corpus holds %d texts, all are read", len(self.corpus.texts))
         self.span = requested_span(self.options.start, self.options.end, len(self.corpus.texts))
         layers = partial(chosen_layers, self.config)
-        self.setup = set_up_model(self.config, self.profile, "base", layers, site_given=self.options.site_given)
+        self.setup = set_up_model(
+            *(self.config, self.profile, "base", layers),
+            site_given=self.options.site_given,
+            computes_here=self.options.computes_here,
+        )
         self.store = StageStore(self.paths.stage("vectors", "general_text"))
 
     def execute(self) -> None:
-        """Reads what is missing of the span, then publishes what the directory holds."""
-        with span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span), polite_stop() as stop:
-            if self.options.fresh and self.loaded:  # what cannot be loaded is refused before anything is moved
+        """Reads what is missing of the span, then publishes what the directory holds (a worker does not)."""
+        own_lock = span_lock(self.paths.locks, EVERYTHING if self.options.fresh else self.span)
+        with own_lock, polite_stop() as stop, self.slice_record(self.span, self.setup.device, 1):
+            if self.options.fresh and (self.options.open or self.loaded):  # refused before anything is moved
                 self.set_aside()
-            if self._is_done():
+            is_due = self._settle()
+            if self.options.open:
+                self.opened = self.what_is_left(is_due=is_due)
+            elif not is_due:
                 _log.info("phase 2.2: nothing to do, texts %d to %d are read", *self.span)
-                return
-            self._read_texts(stop)
-            with directory_lock(self.paths.locks):
-                self._publish()
+            else:
+                self._read_texts(stop)
+                if not self.options.worker:
+                    with directory_lock(self.paths.locks):
+                        self._publish()
+
+    def what_is_left(self, *, is_due: bool) -> Opened:
+        """Returns which texts of the span are still to be read, on the batch grid."""
+        total, batch_size, lacks = len(self.corpus.texts), self.config.batch_size, []
+        if is_due:
+            missing = missing_spans(self.span, self.store.spans())
+            cells = grid_cells(self.span, batch_size)
+            lacks = [Lack(*cell, len(cell)) for cell in cells if any(cell.overlaps(gap) for gap in missing)]
+        if lacks and not self.options.dry_run:
+            self.note_unfinished(total, covered(self.store.spans()), self.span)
+        return Opened(self.phase, self.span, total, batch_size, 1, is_due, lacks)
 
     @cached_property
     def loaded(self) -> LoadedModel:
@@ -85,6 +106,16 @@ class GeneralTextRunner(PhaseRunner):
             "step_version": STEP_VERSION,
         }
 
+    def _settle(self) -> bool:
+        """Opens the store unless everything asked for is published; returns whether anything is to be done."""
+        with directory_lock(self.paths.locks):
+            is_due = not self._is_done()
+            if is_due:
+                self.store.open(self.fingerprint())
+                self.store.verify()
+            refuse_foreign_slices(self.paths, self.phase, settings_digest(self.fingerprint()))
+        return is_due
+
     def _is_done(self) -> bool:
         record = read_record(self.paths)
         stored = record["fingerprint"] if record is not None else self.store.stored_fingerprint()
@@ -96,21 +127,24 @@ class GeneralTextRunner(PhaseRunner):
         return not missing_spans(self.span, slices)
 
     def _read_texts(self, stop: StopRequest) -> None:
-        self.store.open(self.fingerprint())
-        self.store.verify()
         cells = missing_cells(self.span, self.store.spans(), self.config.batch_size)
+        done = len(self.span) - sum(len(cell) for cell in cells)
+        self.keeper.begin(done, settings_digest(self.fingerprint()))
         if not cells:
             return
-        self.note_unfinished(len(self.corpus.texts), covered(self.store.spans()), self.span)
-        done = len(self.span) - sum(len(cell) for cell in cells)
+        self._note()
         with Progress("phase 2.2", len(self.span), done, unit="text") as progress, self.timed("reading"):
             for cell in cells:
                 if stop.requested:
-                    done = covered(self.store.spans())
-                    self.note_unfinished(len(self.corpus.texts), done, self.span)
-                    raise self.stopped(done, len(self.corpus.texts), "texts")
+                    self._note()
+                    raise self.stopped(covered(self.store.spans()), len(self.corpus.texts), "texts")
                 self.store.write(cell, self._read_cell(self.loaded, cell))
                 progress.advance(len(cell))
+                self.keeper.advance(len(cell))
+
+    def _note(self) -> None:
+        if not self.options.worker:
+            self.note_unfinished(len(self.corpus.texts), covered(self.store.spans()), self.span)
 
     @torch.no_grad()
     def _read_cell(self, loaded: LoadedModel, cell: Span) -> pa.Table:

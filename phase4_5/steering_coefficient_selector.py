@@ -33,7 +33,7 @@ from common.runs.artifacts import (
 )
 from common.runs.best_features import top_features
 from common.runs.features import Feature
-from common.runs.files import ensure_directory, read_json, write_json
+from common.runs.files import read_json, write_json
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.slices import covered
 from common.statistics.permutation import DIRECTIONS, Direction
@@ -52,7 +52,7 @@ from phase4_5.choice import (
 )
 from phase4_5.examples import write_coefficient_examples
 from phase4_5.plots import coefficient_analysis
-from phase4_5.side_run import SideRun, final_directory, run_beside
+from phase4_5.side_run import SideRun, final_directory, run_beside, stands_beside
 
 _log = get_logger(__name__)
 Reports = dict[Direction, list[dict[str, Any]]]
@@ -99,12 +99,16 @@ class SteeringCoefficientSelector(SteeringRunner):
         """Returns every candidate of either direction."""
         return list(dict.fromkeys(feature for items in self.candidates.values() for feature in items))
 
-    def execute(self) -> None:
-        """Chooses a feature a direction where several are tried, then works on the grid, the choice and the rest."""
-        if any(len(items) > 1 for items in self.candidates.values()):
-            ensure_directory(self.paths.root)
-            self._screen()
-        super().execute()
+    def decide_arms(self) -> bool:
+        """Chooses a feature a direction where several are tried; only opened, where that has been done before."""
+        if not any(len(items) > 1 for items in self.candidates.values()):
+            return True
+        conditions = self._screened_conditions()
+        fresh = self.options.fresh
+        if self.options.open and not stands_beside(self, SCREENING, conditions, self.grid_positions, fresh=fresh):
+            return False
+        self._screen(conditions)
+        return True
 
     def set_aside(self, *, besides: Collection[Path] = ()) -> None:
         """Moves what stands in the directory aside, but for the screening, which has put itself aside."""
@@ -238,14 +242,19 @@ class SteeringCoefficientSelector(SteeringRunner):
         others = [random_direction(direction, feature, coefficient, draw, candidate=candidate) for draw in draws]
         return [target(direction, feature, coefficient, candidate=candidate), *others]
 
-    def _screen(self) -> None:
-        """Tries every candidate at the middle coefficient and takes the one that steers best."""
+    def _screened_conditions(self) -> list[Condition]:
+        """Returns every candidate at the middle coefficient, each beside its random directions."""
         conditions = []
         for direction, features in self.candidates.items():
             for feature in features:
                 tried = sorted(self.coefficients[feature], key=abs)
                 conditions += self._cell(direction, feature, tried[len(tried) // 2])
-        side = run_beside(self, SCREENING, conditions, self.grid_positions, fresh=self.options.fresh)
+        return conditions
+
+    def _screen(self, conditions: list[Condition]) -> None:
+        """Tries the candidates and takes the one that steers best."""
+        fresh = self.options.fresh and not self.options.open
+        side = run_beside(self, SCREENING, conditions, self.grid_positions, fresh=fresh)
         self.screening = side.published()
         self._count_seconds("screening", side)
         self.screened = all_reports(self.screening, self.norm_ratio)

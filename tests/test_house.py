@@ -12,7 +12,10 @@ from common.profiles import REPOSITORY
 
 pytestmark = pytest.mark.unit
 
-PACKAGES = ("cli", "common", "common_simplified", "organism", *(spec.runner.split(".")[0] for spec in PHASES))
+PACKAGES = (
+    *("cli", "common", "common_simplified", "launcher", "organism"),
+    *(spec.runner.split(".")[0] for spec in PHASES),
+)
 MAX_LINES = 400
 MACHINE_PATH = re.compile(r"(?<![\w./{}:-])/(?:home|Users|root|mnt|scratch)(?:/\w|\b(?=[\s\"'`]))")
 
@@ -38,7 +41,7 @@ def test_every_room_of_the_house_is_there() -> None:
     rooms = (*PACKAGES, "common/runs", "common/execution", "common/statistics")
     assert [room for room in rooms if not (REPOSITORY / room / "__init__.py").is_file()] == []
     assert [room for room in ("profiles", "tests") if not (REPOSITORY / room).is_dir()] == []
-    assert (REPOSITORY / "run.py").is_file()
+    assert (REPOSITORY / "run.py").is_file() and (REPOSITORY / "multi_gpu_launcher.py").is_file()
 
 
 def test_every_module_says_what_it_is() -> None:

@@ -49,22 +49,29 @@ def contracts() -> str:
     assert len(phases) >= 4, phases
     return f"""
 [tool.importlinter]
-root_packages = {json.dumps(["cli", "common", "common_simplified", "organism", *phases])}
+root_packages = {json.dumps(["cli", "common", "common_simplified", "launcher", "organism", *phases])}
 include_external_packages = true
 exclude_type_checking_imports = true
 
 [[tool.importlinter.contracts]]
-name = "common needs no torch"
+name = "common and the launcher need no torch"
 type = "forbidden"
-source_modules = ["common"]
+source_modules = ["common", "launcher"]
 forbidden_modules = ["torch", "transformers", "sae_lens", "transformer_lens"]
 allow_indirect_imports = true
 ignore_imports = ["common.utils -> torch"]
 
 [[tool.importlinter.contracts]]
-name = "common <- common_simplified <- phases <- cli"
+name = "common <- common_simplified <- phases <- cli <- launcher"
 type = "layers"
-layers = ["cli", "{" | ".join(phases)}", "common_simplified", "common"]
+layers = ["launcher", "cli", "{" | ".join(phases)}", "common_simplified", "common"]
+
+[[tool.importlinter.contracts]]
+name = "the launcher computes nothing itself"
+type = "forbidden"
+source_modules = ["launcher"]
+forbidden_modules = {json.dumps(["common_simplified", *phases])}
+allow_indirect_imports = true
 
 [[tool.importlinter.contracts]]
 name = "no phase imports another"
@@ -90,8 +97,9 @@ def test_the_contracts_of_the_house_hold(
     assert kept, capsys.readouterr().out
 
 
-def test_nothing_in_common_loads_torch_when_it_is_imported() -> None:
-    found = {path.name: module_level_imports(path) & HEAVY for path in product("common")}
+def test_nothing_in_common_or_the_launcher_loads_torch_when_it_is_imported() -> None:
+    files = [*product("common"), *product("launcher")]
+    found = {path.name: module_level_imports(path) & HEAVY for path in files}
     assert {name: packages for name, packages in found.items() if packages} == {}
 
 

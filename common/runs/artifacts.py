@@ -1,8 +1,8 @@
 """The one owner of every file name.
 
 A phase directory holds `metadata.json` (its record, written last), the files of its contract, and, while it is being
-made, `segments/` (durable records), `snapshots/` (readable copies so far), `partial.json` (an interrupted run),
-`locks/`, `logs/` and `superseded/` (outputs put aside by `--fresh`).
+made, `segments/` (durable records), `slices/` (one record a worker), `snapshots/` (readable copies so far),
+`partial.json` (an interrupted run), `locks/`, `logs/` and `superseded/` (outputs put aside by `--fresh`).
 """
 
 from __future__ import annotations
@@ -62,9 +62,18 @@ class PhasePaths:
         return self.root / "locks"
 
     @property
+    def slices(self) -> Path:
+        """One record a worker on a slice: how far it is, and how it ended."""
+        return self.root / "slices"
+
+    @property
     def logs(self) -> Path:
         """Log files."""
         return self.root / "logs"
+
+    def worker_log(self, start: int, end: int) -> Path:
+        """What the worker on positions `start` to `end` said."""
+        return self.logs / f"worker_{start:06d}-{end:06d}.log"
 
     @property
     def superseded(self) -> Path:

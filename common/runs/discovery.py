@@ -16,7 +16,7 @@ from common.config import Config
 from common.errors import PipelineError, UsageError
 from common.profiles import DEFAULT_PROFILE, load_profile
 from common.runs.artifacts import PhasePaths
-from common.runs.files import read_parquet
+from common.runs.files import read_json, read_parquet
 from common.runs.metadata import InputFile, read_record
 from common.runs.options import InputOverride, RunOptions
 from common.runs.records import positions_done
@@ -72,6 +72,18 @@ class PhaseOutput:
     def table(self, name: str) -> pa.Table:
         """Reads parquet file `name`, its bytes checked against the record, and notes that it was read."""
         return read_parquet(self.use(name), sha256=self.entry(name)["sha256"])
+
+    def json(self, name: str) -> Any:
+        """Reads JSON file `name`, its bytes checked against the record, and notes that it was read."""
+        return read_json(self.use(name), sha256=self.entry(name)["sha256"])
+
+
+def published_json(paths: PhasePaths, name: str) -> Any:
+    """Reads a JSON file of a published phase, its bytes checked against the phase's record."""
+    record = read_record(paths)
+    if record is None:
+        raise UsageError(f"{paths.metadata} is missing; run the phase first")
+    return PhaseOutput(record["phase"], paths, record).json(name)
 
 
 def find_output(config: Config, options: RunOptions, phase: str, reader: str) -> PhaseOutput:

@@ -144,21 +144,33 @@ def canonical_json(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> str:
     """Writes `value` as readable JSON without NaN (non-finite floats become null); returns the file's SHA-256."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return write_bytes(path, text.encode("utf-8"))
+    return write_bytes(path, json_text(value).encode("utf-8"))
+
+
+def json_text(value: Any) -> str:
+    """Returns `value` as readable JSON without NaN, the way it stands in a file."""
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     """Writes one JSON object a line without NaN (non-finite floats become null); returns the file's SHA-256."""
-    lines = (json.dumps(_finite(row), ensure_ascii=False, allow_nan=False, default=str) + "\n" for row in rows)
+    lines = (json.dumps(finite(row), ensure_ascii=False, allow_nan=False, default=str) + "\n" for row in rows)
     # A lone surrogate, which JSON can carry, is written as its escape.
     return write_bytes(path, b"".join(line.encode("utf-8", "backslashreplace") for line in lines))
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file; a missing or damaged one is a `PipelineError` that names it."""
+def read_json(path: Path, *, sha256: str | None = None) -> Any:
+    """Reads a JSON file, against `sha256` where given; a missing or damaged one is a `PipelineError` that names it."""
+    if sha256 is not None:
+        verified_bytes(path, sha256)
+    return read_json_bytes(path)[1]
+
+
+def read_json_bytes(path: Path) -> tuple[bytes, Any]:
+    """Reads a JSON file and returns its bytes beside its value; a missing or damaged one is a `PipelineError`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        return data, json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"{path} is missing; run the phase that makes it again") from None
     except OSError as error:
@@ -191,7 +203,7 @@ def read_parquet(path: Path, *, sha256: str | None = None) -> pa.Table:
         # In this thread only: a reading thread of Arrow's that outlives the interpreter aborts the process at its exit.
         source = pa.BufferReader(data)
         return pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=False).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PipelineError(f"{path} is not a readable parquet file ({_first_line(error)}); {_AGAIN}") from None
 
 
@@ -238,13 +250,14 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Returns `value` as JSON knows it: keys as text, arrays and tuples as lists, null for what is not finite."""
     if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if hasattr(value, "tolist"):
-        return _finite(value.tolist())
+        return finite(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -11,7 +11,8 @@ from types import FrameType
 from common.errors import Interrupted
 from common.logging import get_logger
 
-GRACE_SECONDS = 10.0
+# What the batch in flight gets; saving comes after it, and all of it is over in ten seconds.
+GRACE_SECONDS = 8.0
 _log = get_logger(__name__)
 
 

@@ -7,13 +7,14 @@ generating it again.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from common.config import Config
+from common.errors import PipelineError
 from common.execution import EvaluationPool, EvaluationResult
 from common.execution.extraction import entry_point_from_tests, extract_code, names_used_by_tests
 from common.execution.ladder import STRICT_RUNG, choose_isolation
@@ -65,19 +66,40 @@ def announce_sandbox(config: Config) -> None:
     )
 
 
-def sandbox_record(config: Config) -> dict[str, Any]:
-    """Returns how solutions are isolated, for a phase's record."""
-    chosen = choose_isolation(config.sandbox)
+def sandbox_record(config: Config, rung: int | None = None) -> dict[str, Any]:
+    """Returns how solutions are isolated, for a phase's record; `rung` is that of labels that were made elsewhere."""
+    try:
+        chosen = choose_isolation(config.sandbox)
+    except PipelineError:
+        if rung is None:
+            raise
+        chosen = None
+    if chosen is None or rung not in (None, chosen.isolation.rung):
+        return {"isolation": f"rung {rung}", "open": None, "open_reason": "tested on other machines"}
     return {"isolation": chosen.isolation.describe(), "open": list(chosen.open)}
 
 
-def evaluation_fingerprint(config: Config, data_hash: str) -> dict[str, Any]:
-    """Returns what changes labels: the tests, the limits, and the versions of extraction and evaluation."""
+def standing_rung(config: Config, stored: Iterable[Mapping[str, Any]]) -> int | None:
+    """Returns the rung that labels stand under, for a process that makes none: the one asked for, else a stored one.
+
+    `stored` are fingerprints of labels; None where the rung is for this machine to say.
+    """
+    if config.sandbox.isdigit():
+        return int(config.sandbox)
+    least = STRICT_RUNG if config.sandbox == "strict" else 0
+    return next((item["sandbox_rung"] for item in stored if item["sandbox_rung"] >= least), None)
+
+
+def evaluation_fingerprint(config: Config, data_hash: str, rung: int | None = None) -> dict[str, Any]:
+    """Returns what changes labels: the tests, the limits, and the versions of extraction and evaluation.
+
+    The rung is this machine's own unless it is given.
+    """
     return {
         "data": data_hash,
         "timeout_seconds": config.evaluation_timeout_seconds,
         "memory_mb": config.evaluation_memory_mb,
-        "sandbox_rung": choose_isolation(config.sandbox).isolation.rung,
+        "sandbox_rung": choose_isolation(config.sandbox).isolation.rung if rung is None else rung,
         "extraction_version": EXTRACTION_VERSION,
         "evaluation_version": EVALUATION_VERSION,
     }

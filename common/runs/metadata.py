@@ -16,14 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata as installed
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.config import Config
 from common.errors import PipelineError
 from common.profiles import REPOSITORY
 from common.runs.artifacts import PhasePaths
-from common.runs.files import canonical_json, read_json, sha256_file, write_json
+from common.runs.files import canonical_json, finite, json_text, read_json_bytes, sha256_file, write_json
 
 SCHEMA_VERSION = 1
 PACKAGES = ("torch", "transformers", "sae-lens", "numpy", "scipy", "pandas", "pyarrow", "radon", "tokenizers")
@@ -63,14 +62,22 @@ class Extent(NamedTuple):
 
 
 def read_record(paths: PhasePaths) -> dict[str, Any] | None:
-    """Returns the phase's record, or None where the phase has none."""
+    """Returns the phase's record, or None where the phase has none.
+
+    Raises `PipelineError` where it is not, byte for byte, the one that was written.
+    """
     if not paths.metadata.is_file():
         return None
-    record = read_json(paths.metadata)
+    data, record = read_json_bytes(paths.metadata)
     if not isinstance(record, dict) or record.get("schema_version") != SCHEMA_VERSION:
         found = record.get("schema_version") if isinstance(record, dict) else type(record).__name__
         raise PipelineError(
             f"{paths.metadata} has schema version {found}, expected {SCHEMA_VERSION}; run its phase again with --fresh"
+        )
+    if data != json_text(sealed(dict(record))).encode("utf-8"):
+        raise PipelineError(
+            f"{paths.metadata} is damaged: its content is not the one that was recorded; run its phase again with "
+            "--fresh"
         )
     return record
 
@@ -111,8 +118,14 @@ def write_record(
         "wall_seconds": dict(wall_seconds),
         **details,
     }
-    record["record_id"] = hashlib.sha256(canonical_json(_plain(record)).encode()).hexdigest()[:16]
-    write_json(paths.metadata, record)
+    write_json(paths.metadata, sealed(record))
+    return record
+
+
+def sealed(record: dict[str, Any]) -> dict[str, Any]:
+    """Gives a record its id, the digest of everything else in it, and returns it."""
+    content = {key: _plain(value) for key, value in finite(record).items() if key != "record_id"}
+    record["record_id"] = hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
     return record
 
 
@@ -171,10 +184,8 @@ def _git(*arguments: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
         return [_plain(item) for item in value]
-    if hasattr(value, "tolist"):
-        return _plain(value.tolist())
-    return repr(value) if isinstance(value, float | Path) else value
+    return repr(value) if isinstance(value, float) else value

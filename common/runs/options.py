@@ -20,7 +20,10 @@ class InputOverride(NamedTuple):
 class RunOptions:
     """Slice, inputs and modes of one invocation.
 
-    `select` gives a direction's coefficient by hand, or None for the suggested one.
+    `select` gives a direction's coefficient by hand, or None for the suggested one. A `worker` stores its slice and
+    publishes nothing; `open` only brings what stands in line and says what is left; `merge` publishes what workers
+    made, perhaps on a machine without their device; `go_on` is the command that goes on with the run where it is
+    another than this process's own.
     """
 
     start: int | None = None
@@ -35,3 +38,12 @@ class RunOptions:
     split: str | None = None
     features: tuple[tuple[str, Feature], ...] = ()
     select: tuple[tuple[str, float | None], ...] = ()
+    worker: bool = False
+    open: bool = False
+    merge: bool = False
+    go_on: str | None = None
+
+    @property
+    def computes_here(self) -> bool:
+        """Whether the weights are to be loaded here: only opening, or merging, normally needs none."""
+        return not (self.open or self.merge)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -28,8 +29,10 @@ from common.runs.discovery import (
 )
 from common.runs.files import ensure_directory, read_parquet, sha256_file, sweep_temporaries, write_json, writing
 from common.runs.locks import EVERYTHING, span_lock
+from common.runs.merging import Opened
 from common.runs.metadata import Extent, InputFile, OutputFile, generation_to_put_aside, read_record, write_record
 from common.runs.options import InputOverride, RunOptions
+from common.runs.slice_records import Keeper, SliceKeeper, device_name, read_slice_records
 from common.runs.slices import Span
 
 if TYPE_CHECKING:
@@ -47,25 +50,38 @@ class PhaseRunner(ABC):
         self.config = config
         self.options = options or RunOptions()
         self.spec = get_phase(self.phase)
+        self.title = f"phase {self.phase}"
         self.paths = PhasePaths(config.phase_dir(self.phase))
         self.wall_seconds: dict[str, float] = {}
         self._inputs: list[PhaseOutput] = []
         self._given: list[InputFile] = []
         self._unfit: dict[InputOverride, str] = {}
+        self.keeper = Keeper()
+        self.opened: Opened | None = None
 
     def run(self) -> None:
         """Runs the phase: refuses bad input first, then computes, then publishes its files with its record."""
         self._check_inputs()
         if self.options.dry_run:
             self.describe()
+            if self.options.open:
+                self.opened = self.what_is_left(is_due=True)
             return
         ensure_directory(self.paths.logs)
         sweep_temporaries(self.paths.root)
+        with self._logging(), nullcontext() if self.spec.sliceable else span_lock(self.paths.locks, EVERYTHING):
+            self.execute()
+
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Writes the phase's log file while the block runs; a worker has a log of its own, kept by who started it."""
+        if self.options.worker:
+            yield
+            return
         with writing(self.paths.logs):
             handler = add_log_file(self.paths.logs / f"phase{self.phase.replace('.', '_')}.log")
         try:
-            with nullcontext() if self.spec.sliceable else span_lock(self.paths.locks, EVERYTHING):
-                self.execute()
+            yield
         finally:
             remove_log_file(handler)
 
@@ -100,6 +116,10 @@ class PhaseRunner(ABC):
     @abstractmethod
     def execute(self) -> None:
         """Computes and publishes."""
+
+    def what_is_left(self, *, is_due: bool) -> Opened:
+        """Returns what a phase that can be sliced has left to do; `is_due` says whether that is anything at all."""
+        raise UsageError(f"phase {self.phase} works on all problems at once: it cannot be sliced (due: {is_due})")
 
     def describe(self) -> None:
         """Says what a run would do (`--dry-run`)."""
@@ -160,6 +180,7 @@ class PhaseRunner(ABC):
     def publish(self, extent: Extent, outputs: list[OutputFile], details: dict[str, Any]) -> dict[str, Any]:
         """Writes the phase's record, then removes the files that only the previous record named."""
         previous = read_record(self.paths)
+        workers = [record.provenance() for record in read_slice_records(self.paths)]
         record = write_record(
             self.paths,
             phase=self.phase,
@@ -168,7 +189,7 @@ class PhaseRunner(ABC):
             inputs=self.inputs_used(),
             outputs=outputs,
             wall_seconds=self.wall_seconds,
-            details=details,
+            details={**details, **({"workers": workers} if workers else {})},
         )
         current = {item.path for item in outputs}
         for entry in (previous or {}).get("outputs", []):
@@ -178,11 +199,28 @@ class PhaseRunner(ABC):
 
     def command(self) -> str:
         """Returns the command that goes on with this run: the one it was started with, but for `--fresh`."""
+        if self.options.go_on is not None:
+            return self.options.go_on
         if Path(sys.argv[0]).name == "run.py":
             return shlex.join(["python3", "run.py", *(word for word in sys.argv[1:] if word != "--fresh")])
         words = "" if self.options.start is None else f" --start {self.options.start}"
         words += "" if self.options.end is None else f" --end {self.options.end}"
         return run_command(self.config, self.phase) + words
+
+    @contextmanager
+    def slice_record(self, span: Span, device: object, arms: int) -> Iterator[None]:
+        """Keeps the record of a worker's slice while the block runs (`keeper`); any other run keeps none."""
+        if self.options.worker:
+            self.keeper = SliceKeeper(
+                self.paths,
+                span,
+                phase=self.phase,
+                device=device_name(str(device), os.environ),
+                arms=arms,
+                expected=arms * len(span),
+            )
+        with self.keeper:
+            yield
 
     def note_unfinished(self, expected: int, done: int, span: Span, arms: int = 1) -> None:
         """Leaves a note of how far an unfinished run came and how to go on; `arms` is how many times it generates."""

@@ -26,6 +26,7 @@ from common.runs.files import (
     writing,
 )
 from common.runs.metadata import OutputFile
+from common.runs.slice_records import remove_slice_records
 from common.runs.tables import dataset_table, layers_of, vectors_of
 
 ActivationName = Callable[[Mapping[str, object], int], str]
@@ -134,7 +135,7 @@ def write_exclusions(paths: PhasePaths, rows: Sequence[Mapping[str, object]], ex
 
 
 def remove_segments(paths: PhasePaths) -> None:
-    """Removes what only an unfinished run needs, once everything is published.
+    """Removes what only an unfinished run, or its workers, need, once everything is published.
 
     The segments go by one rename first: a process killed in between leaves all of them or none.
     """
@@ -144,6 +145,7 @@ def remove_segments(paths: PhasePaths) -> None:
             gone = temporary_path(paths.segments)
             paths.segments.rename(gone)
             shutil.rmtree(gone)
+        remove_slice_records(paths)
 
 
 def _records(path: Path) -> int:

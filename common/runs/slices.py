@@ -37,11 +37,16 @@ def requested_span(start: int | None, end: int | None, total: int) -> Span:
         raise UsageError("the split holds no problems; run phase 0.1 again on a data set with at least ten problems")
     if first < 0 or (end is not None and end < 0):
         raise UsageError(f"--start and --end count positions from 0; got {start if first < 0 else end}")
-    if end is not None and first > end:
-        raise UsageError(f"--start {first} comes after --end {end}: both are positions from 0, and both are included")
+    refuse_reversed(start, end)
     if first > last:
         raise UsageError(f"positions {first} to {end if end is not None else last}: the split has 0 to {total - 1}")
     return Span(first, last)
+
+
+def refuse_reversed(start: int | None, end: int | None) -> None:
+    """Raises `UsageError` where `--start` comes after `--end`."""
+    if end is not None and (start or 0) > end:
+        raise UsageError(f"--start {start} comes after --end {end}: both are positions from 0, and both are included")
 
 
 def grid_cells(span: Span, batch_size: int) -> list[Span]:

@@ -75,12 +75,12 @@ def run(*arguments: object, cwd: Path | None = None, **more: str) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, **more: str) -> subprocess.Popen[str]:
     """Starts `run.py` in a child process of its own group."""
     return subprocess.Popen(
         command(*arguments),
         cwd=REPOSITORY,
-        env=environment(),
+        env=environment(**more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -19,7 +19,7 @@ from common.logging import ROOT
 from common.profiles import load_profile
 from common.runs.artifacts import FEATURE_SCORES, SELECTED_COEFFICIENTS, STEERING_RESULTS, TOP_FEATURES, PhasePaths
 from common.runs.files import write_json, write_parquet
-from common.runs.metadata import Extent, OutputFile, write_record
+from common.runs.metadata import Extent, OutputFile, sealed, write_record
 from common_simplified.capture_points import describe_saes, sae_identities
 from tests.cli.helpers import PROFILE, Answer, Here
 from tests.common_simplified.fixtures import N_LAYERS, WIDTH, mbpp_rows, write_jsonl, write_model, write_sae_lens
@@ -60,7 +60,7 @@ class Place(NamedTuple):
 
     def change_record(self, phase: str, **changed: Any) -> None:
         """Writes a phase's record with other values."""
-        write_json(self.directory(phase) / "metadata.json", {**self.record(phase), **changed})
+        write_json(self.directory(phase) / "metadata.json", sealed({**self.record(phase), **changed}))
 
     def selected(self) -> dict[str, Any]:
         """Returns what phase 4.5 chose."""

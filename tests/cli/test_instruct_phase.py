@@ -18,7 +18,7 @@ from common.hub import content_digest
 from common.profiles import load_profile
 from common.runs.artifacts import TOP_FEATURES, PhasePaths
 from common.runs.files import write_json
-from common.runs.metadata import Extent, OutputFile, write_record
+from common.runs.metadata import Extent, OutputFile, sealed, write_record
 from common_simplified.capture_points import describe_saes, sae_identities
 from tests.cli.conftest import Workspace
 from tests.cli.helpers import Answer, Here, loads_the_model, refusal, run, tree
@@ -307,7 +307,7 @@ def test_features_of_other_saes_are_refused(place: Place) -> None:
 
 def test_a_partial_base_run_is_refused_unless_accepted(place: Place) -> None:
     path = place.data / "phase3_5" / "metadata.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "complete": False, "done": 4}))
+    write_json(path, sealed({**json.loads(path.read_text()), "complete": False, "done": 4}))
     assert "phase 7.3 reads phase 3.5, which is partial" in refusal(place.phase("7.3"))
     done(place.phase("7.3", "--allow-partial"))
     assert not place.record()["complete"] and place.record()["done"] == 8

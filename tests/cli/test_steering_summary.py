@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 
 from cli.steering_summary import Row, coefficients, instruct, planted, steering, transfer
+from common.config import Config
+from common.errors import PipelineError
 from common.runs.artifacts import CROSS_MODEL_COMPARISON, SELECTED_COEFFICIENTS, STEERING_ANALYSIS, PhasePaths
+from common.runs.files import write_json
+from common.runs.metadata import Extent, OutputFile, write_record
 from common.statistics.steering import rank_among
 from common.steering_comparison import compare_steering
 from common.steering_effects import arms_of, direction_effects, noise_floor, selective_effects
@@ -57,8 +61,19 @@ def analysis(**changes: Any) -> dict[str, Any]:
 
 
 def write(tmp_path: Path, name: str, content: Any) -> PhasePaths:
-    (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
-    return PhasePaths(tmp_path)
+    """Publishes a JSON file of a phase."""
+    paths, entry = PhasePaths(tmp_path), OutputFile(name, write_json(tmp_path / name, content))
+    write_record(
+        paths,
+        phase="4.8",
+        config=Config(),
+        extent=Extent(1, 1),
+        inputs=[],
+        outputs=[entry],
+        wall_seconds={},
+        details={},
+    )
+    return paths
 
 
 def shown(tmp_path: Path, content: dict[str, Any]) -> list[Row]:
@@ -102,6 +117,14 @@ def test_each_direction_is_followed_by_its_controls_and_the_noise_floor_comes_la
     firsts = [row[0] for row in shown(tmp_path, analysis())]
     assert firsts == ["steering base: correct", "", "steering base: incorrect", "", ""]
     assert shown(tmp_path, analysis())[-1][1] == "noise floor: coefficient 0 flips 2 of 8"
+
+
+def test_a_damaged_analysis_is_refused_by_name_and_not_shown(tmp_path: Path) -> None:
+    paths = write(tmp_path, STEERING_ANALYSIS, analysis())
+    path = tmp_path / STEERING_ANALYSIS
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    with pytest.raises(PipelineError, match=f"{STEERING_ANALYSIS} is damaged"):
+        steering(paths, "base")
 
 
 def test_without_a_zero_arm_there_is_no_noise_floor(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ import pyarrow as pa
 import pytest
 
 from common.config import Config
-from common.errors import OtherSettingsError
+from common.errors import OtherSettingsError, UsageError
 from common.runs.artifacts import PhasePaths
+from common.runs.locks import span_lock
+from common.runs.merging import Lack
 from common.runs.metadata import Extent, write_record
 from common.runs.records import StageStore
 from common.runs.slices import Span
-from common_simplified.generation_state import GenerationState
+from common_simplified.generation_state import GenerationState, stored_labels
 from common_simplified.generation_work import Arm
 from tests.common_simplified.steered_rows import CONDITIONS, arm_of, generated_of, stored, tables_of
 
@@ -234,3 +237,87 @@ def test_a_span_counts_as_done_once_every_arm_has_tested_it_and_extra_work_is_th
     assert state.is_left(Span(0, 7)) and not state.is_left(Span(3, 7))
     StageStore(state.paths.stage("evaluation", "sparse")).clear()
     assert state.done() == 0
+
+
+# --- slices
+
+
+def test_what_is_left_is_told_by_the_cells_of_the_grid_with_their_rows(tmp_path: Path) -> None:
+    """Ten positions in cells of four; two conditions everywhere and three at positions 1, 2 and 9; cell 4 to 7 done."""
+    state = state_in(tmp_path)
+    assert state.lacks(Span(0, N - 1)) == [Lack(0, 3, 8 + 6), Lack(4, 7, 8), Lack(8, 9, 4 + 3)]
+    settle(state)
+    work_off(state, Span(4, 7))
+    assert state.lacks(Span(0, N - 1)) == [Lack(0, 3, 14), Lack(8, 9, 7)]
+    assert state.lacks(Span(2, 8)) == [Lack(2, 3, 4 + 3), Lack(8, 8, 2)]
+    assert [state.units_done(span) for span in (Span(0, N - 1), Span(6, 9), Span(0, 3))] == [8, 4, 0]
+
+
+def test_a_cell_whose_labels_or_extra_work_alone_are_missing_is_left_too(tmp_path: Path) -> None:
+    state = state_in(tmp_path, gaps=lambda: [Span(9, 9)])
+    settle(state)
+    work_off(state, Span(0, N - 1))
+    assert state.lacks(Span(0, N - 1)) == [Lack(8, 9, 1)]
+    store = state.stores(SPARSE).evaluation
+    store.segments()[0].path.unlink()
+    assert state.lacks(Span(0, N - 1)) == [Lack(0, 3, 1), Lack(8, 9, 1)]
+
+
+def test_nothing_is_left_of_what_is_published(tmp_path: Path) -> None:
+    finished(tmp_path)
+    assert state_in(tmp_path).lacks(Span(0, N - 1)) == []
+
+
+def test_labels_are_not_dropped_while_another_process_makes_some(tmp_path: Path) -> None:
+    state = state_in(tmp_path)
+    settle(state)
+    work_off(state, Span(0, 7))
+    other = state_in(tmp_path, evaluation={"timeout_seconds": 9.0})
+    with span_lock(state.paths.locks, Span(4, 7)):
+        with pytest.raises(UsageError, match="positions 4 to 7 are being worked on"):
+            other.settle(Span(0, 3), unread, unread, republish=False)
+        assert state.stores(FULL).evaluation.spans() == CELLS[:2]
+    assert other.settle(Span(0, 3), unread, unread, republish=False)
+    assert state.stores(FULL).evaluation.spans() == []
+
+
+def test_the_digest_stands_for_what_is_generated_and_not_for_the_labels(tmp_path: Path) -> None:
+    digest = state_in(tmp_path).digest
+    assert state_in(tmp_path, evaluation={"timeout_seconds": 9.0}).digest == digest
+    assert state_in(tmp_path, generation={**GENERATION, "full": {"seed": 2}}).digest != digest
+
+
+def test_a_worker_drops_no_labels_that_were_made_otherwise(tmp_path: Path) -> None:
+    """Another worker's limits, or its rung of the sandbox, differ: whoever comes second is refused."""
+    state = state_in(tmp_path)
+    settle(state)
+    work_off(state, Span(0, 3))
+    other = dataclasses.replace(state_in(tmp_path, evaluation={"timeout_seconds": 9.0}), is_worker=True)
+    with pytest.raises(UsageError, match=r"labels made otherwise \(timeout_seconds: 5.0 → 9.0\): workers test under"):
+        settle(other)
+    assert state.stores(FULL).evaluation.spans() == CELLS[:1]
+
+
+def test_opening_leaves_it_to_workers_to_say_how_they_test(tmp_path: Path) -> None:
+    state = state_in(tmp_path)
+    opening = (Span(0, N - 1), unread, unread)
+    assert state.open_only(*opening, republish=False)
+    assert [state.stores(arm).evaluation.stored_fingerprint() for arm in (FULL, SPARSE)] == [None, None]
+    assert state.stores(FULL).generation.stored_fingerprint() == GENERATION["full"]
+    settle(state)
+    work_off(state, Span(0, 3))
+    assert state.open_only(*opening, republish=False)
+    assert state.stores(FULL).evaluation.spans() == CELLS[:1]
+    assert list(stored_labels(state.paths, (FULL, SPARSE))) == [LABELS, LABELS]
+    other = state_in(tmp_path, evaluation={"timeout_seconds": 9.0})
+    assert other.open_only(*opening, republish=False)
+    assert list(stored_labels(state.paths, (FULL, SPARSE))) == []
+
+
+def test_the_labels_that_stand_are_those_of_unfinished_work_before_those_of_the_record(tmp_path: Path) -> None:
+    finished(tmp_path)
+    state = state_in(tmp_path)
+    assert list(stored_labels(state.paths, (FULL, SPARSE))) == [LABELS]
+    other = state_in(tmp_path, evaluation={"timeout_seconds": 9.0})
+    settle(other, published_rows)
+    assert list(stored_labels(state.paths, (FULL, SPARSE))) == [{"timeout_seconds": 9.0}] * 2 + [LABELS]

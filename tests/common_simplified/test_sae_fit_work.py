@@ -70,6 +70,19 @@ def test_the_first_positions_are_measured_on_the_grid_and_then_nothing_is_left(t
     assert len(MEASURED) == 10
 
 
+def test_a_damaged_segment_is_put_aside_and_measured_again_although_no_position_seems_to_be_missing(
+    tmp_path: Path,
+) -> None:
+    work(tmp_path).work(StopRequest())
+    segment = work(tmp_path).store.segments()[1].path
+    segment.write_bytes(segment.read_bytes()[:-9])
+    fit = work(tmp_path)
+    assert fit.gaps() == []
+    fit.work(StopRequest())
+    assert MEASURED[10:] == [4, 5, 6, 7]
+    assert fit.store.spans() == [Span(0, 3), Span(4, 7), Span(8, 9)]
+
+
 def test_a_slice_measures_its_own_positions_and_leaves_the_rest(tmp_path: Path) -> None:
     work(tmp_path, start=6, end=8).work(StopRequest())
     assert MEASURED == [6, 7, 8]

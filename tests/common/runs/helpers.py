@@ -23,13 +23,13 @@ from common.runs.tables import EVALUATION_SCHEMA, generation_table, problem_tabl
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
-def start_python(program: str, *arguments: str) -> subprocess.Popen[str]:
+def start_python(program: str, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     """Starts a Python child that can import the project; its output comes line by line."""
     return subprocess.Popen(
         [sys.executable, "-u", "-c", program, *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -49,8 +49,9 @@ def end(child: subprocess.Popen[str]) -> None:
     """Kills a child of ours and waits for it."""
     child.send_signal(signal.SIGKILL)
     child.wait()
-    if child.stdout is not None:
-        child.stdout.close()
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            pipe.close()
 
 
 def problem(number: int) -> Problem:

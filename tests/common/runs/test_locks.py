@@ -4,13 +4,14 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from common.errors import PipelineError, UsageError
-from common.runs.locks import EVERYTHING, directory_lock, span_lock
+from common.runs.locks import EVERYTHING, directory_lock, refuse_held, span_lock
 from common.runs.slices import Span
 from tests.common.runs.helpers import end, start_python, wait_for_line
 
@@ -66,7 +67,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(locks: Path, holder:
     end(holder(0, 9))
     assert len(list(locks.glob("*.lock"))) == 1
     with span_lock(locks, Span(5, 12)):
-        assert [path.name for path in locks.glob("*.lock")] == ["000005-000012.lock"]
+        assert [path.name.split(".")[0] for path in locks.glob("*.lock")] == ["000005-000012"]
     assert list(locks.glob("*.lock")) == []
 
 
@@ -104,6 +105,60 @@ def test_the_lock_of_a_directory_waits_for_its_holder(locks: Path) -> None:
         (locks / "released").touch()
     assert wait_for_line(child, "got") == "got True"
     end(child)
+
+
+def test_a_second_one_is_refused_at_once_also_while_the_first_publishes(locks: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path\n"
+        "from common.runs.locks import directory_lock, span_lock; from common.runs.slices import Span\n"
+        "with span_lock(Path(sys.argv[1]), Span(0, 9)), directory_lock(Path(sys.argv[1])):\n"
+        "    print('held'); time.sleep(600)"
+    )
+    child = start_python(program, str(locks))
+    try:
+        wait_for_line(child, "held")
+        started = time.monotonic()
+        with pytest.raises(UsageError, match=f"process {child.pid}"), span_lock(locks, Span(0, 9)):
+            pytest.fail("two processes hold one span")
+        assert time.monotonic() - started < 5  # the promise is one second, on a machine that is not busy
+    finally:
+        end(child)
+
+
+def test_of_processes_that_start_at_once_exactly_one_holds_a_span(locks: Path) -> None:
+    program = (
+        "import sys, time; from pathlib import Path; from common.errors import UsageError\n"
+        "from common.runs.locks import span_lock; from common.runs.slices import Span\n"
+        "print('ready'); sys.stdin.readline()\n"
+        "try:\n    with span_lock(Path(sys.argv[1]), Span(0, 9)): print('held'); time.sleep(600)\n"
+        "except UsageError as error: print('refused', error)"
+    )
+    children = [start_python(program, str(locks), stdin=subprocess.PIPE) for _ in range(4)]
+    try:
+        for child in children:
+            wait_for_line(child, "ready")
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+        said = [wait_for_line(child, "") for child in children]
+        assert sorted(line.split()[0] for line in said) == ["held", "refused", "refused", "refused"]
+        holder = children[[line.split()[0] for line in said].index("held")]
+        assert all(f"process {holder.pid} on host" in line for line in said if line.startswith("refused"))
+    finally:
+        for child in children:
+            end(child)
+
+
+def test_what_is_held_is_refused_without_taking_a_lock(locks: Path, holder: Holder) -> None:
+    refuse_held(locks)
+    assert not locks.exists()
+    child = holder(3, 4)
+    with pytest.raises(UsageError, match=f"positions 3 to 4 are being worked on by process {child.pid}"):
+        refuse_held(locks)
+    end(child)
+    refuse_held(locks)
+    assert list(locks.glob("*.lock")) == []
 
 
 def test_locks_in_an_unusable_place_are_one_line(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -126,3 +127,22 @@ def test_a_record_that_was_cut_short_is_refused_by_name(config: Config, cut: int
     path.write_bytes(path.read_bytes()[:cut] if cut else b"")
     with pytest.raises(PipelineError, match=r"metadata\.json is damaged .*--fresh"):
         read_record(paths_of(config))
+
+
+def test_every_change_of_a_record_is_found(config: Config) -> None:
+    """Flipped bits, cuts, and edits that leave valid JSON."""
+    publish_output(config, "0", TABLE, details={"share": 1e-05, "text": "é", "nothing": float("nan")})
+    path = paths_of(config).metadata
+    data, rng = path.read_bytes(), random.Random(5)
+    assert read_record(paths_of(config)) is not None
+    edited = [data.replace(b'"done"', b'"Done"'), data.replace(b"1e-05", b"1E-05"), data[:-1], data + b"\n"]
+    for trial in range(300):
+        flipped = bytearray(data)
+        flipped[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        edited += [bytes(flipped), data[: rng.randrange(len(data))] if trial % 2 else data[: -trial - 1]]
+    for copy in edited:
+        path.write_bytes(copy)
+        with pytest.raises(PipelineError, match="--fresh"):
+            read_record(paths_of(config))
+    path.write_bytes(data)
+    assert read_record(paths_of(config)) is not None

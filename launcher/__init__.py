@@ -1,0 +1,1 @@
+"""One phase on several devices or machines: cut, start, watch, merge."""
