@@ -159,7 +159,10 @@ class _Slot(threading.Thread):
         if not plan.code.strip():
             return no_code(plan, self._isolation.rung)
         try:
-            return judge(plan, self._ask_twice(plan))
+            result = judge(plan, self._ask_twice(plan))
+            if result.outcome == "crashed":  # as every program would in a broken sandbox: ask one that is known
+                self._check()
+            return result
         except NotIsolatedError as error:
             raise sandbox_broken(str(error)) from None
         except WorkerDiedError as error:
