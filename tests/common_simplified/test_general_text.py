@@ -10,6 +10,8 @@ import pytest
 from common.errors import UsageError
 from common.runs.artifacts import PhasePaths
 from common.runs.discovery import PhaseOutput
+from common.runs.files import read_json, write_json
+from common.runs.metadata import sealed
 from common.runs.options import RunOptions
 from common.runs.records import StageStore
 from common.runs.slices import Span
@@ -78,10 +80,14 @@ def test_frequencies_of_something_else_are_refused_with_a_cure(built: Built, nam
         found(built)
 
 
+def change_record(built: Built, **changed: object) -> None:
+    path = PhasePaths(built.config.phase_dir("2.2")).metadata
+    write_json(path, sealed({**read_json(path), **changed}))
+
+
 def test_part_of_the_texts_is_refused_unless_it_is_accepted(built: Built) -> None:
     publish_frequencies(built, rare())
-    path = PhasePaths(built.config.phase_dir("2.2")).metadata
-    path.write_text(path.read_text().replace('"complete": true', '"complete": false'))
+    change_record(built, complete=False)
     with pytest.raises(UsageError, match=r"phase 2\.5 reads phase 2\.2, which is partial"):
         found(built)
     assert found(built, allow_partial=True).by_layer is not None
@@ -90,8 +96,7 @@ def test_part_of_the_texts_is_refused_unless_it_is_accepted(built: Built) -> Non
 def test_the_number_of_texts_is_that_of_the_shares(built: Built) -> None:
     """Of 200 texts 50 had one token only: the shares are of the other 150."""
     publish_frequencies(built, rare(), n_texts=200)
-    path = PhasePaths(built.config.phase_dir("2.2")).metadata
-    path.write_text(path.read_text().replace('"n_texts": 200', '"n_texts": 150'))
+    change_record(built, n_texts=150)
     assert found(built).as_record()["n_texts"] == 150
 
 

@@ -117,7 +117,8 @@ def test_captured_vectors_of_a_steered_row_are_the_steered_stream(steerable: Loa
             with torch.no_grad(), lens.hooks(fwd_hooks=[(str(point), lambda stream, hook: stream + 4.0 * vector)]):
                 _, cache = lens.run_with_cache(ids, names_filter=[str(item) for item in points], prepend_bos=False)
             for item in points:
-                torch.testing.assert_close(captured[item][row], cache[str(item)][0, -1], **CLOSE)
+                # Rounding grows through random blocks, by how much depends on the processor: 5e-4 was seen.
+                torch.testing.assert_close(captured[item][row], cache[str(item)][0, -1], rtol=2e-3, atol=2e-3)
 
 
 def test_eight_coefficients_in_one_batch_equal_eight_separate_runs(steerable: LoadedModel) -> None:

@@ -40,7 +40,7 @@ WRONG = "def f(x):\n    return x\n"
 
 @pytest.mark.smoke
 def test_a_program_whose_worker_dies_once_is_tried_again(pool: EvaluationPool) -> None:
-    waits_once = f"import time\ntime.sleep(0.6)\n{GOOD}"
+    waits_once = f"import time\ntime.sleep(1.2)\n{GOOD}"
     future = pool.submit(waits_once, TESTS)
     kill_worker_in_its_sample(pool, inner_worker)
     assert future.result(timeout=60)

@@ -43,6 +43,11 @@ BURNERS = {
 SLEEPER = "import time\ndef f(x): time.sleep(1000)"
 
 
+def is_busy() -> bool:
+    """Tells whether more wants to run here than can: a limit of wall time may then come before one of CPU time."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1) / 2
+
+
 def check_times(figure: Figure, place: Place, limit: float) -> None:
     codes = [*BURNERS.values(), SLEEPER]
     answer = ask(place, "evaluate", programs=[(code, TESTS, "") for code in codes], timeout=limit, workers=2)
@@ -51,8 +56,8 @@ def check_times(figure: Figure, place: Place, limit: float) -> None:
         [*BURNERS, "a sleeper"], answer["cpu_seconds"], answer["wall_seconds"], answer["messages"], strict=True
     ):
         figure(f"E4 {place}, limit {limit:g} s, {name}: {cpu:.2f} s of CPU, {wall:.2f} s of wall time")
-        # A very short limit of wall time may come first on a busy machine.
-        assert ("of wall time" in why) == (name == "a sleeper") or limit < 1, (name, why)
+        if name == "a sleeper" or not is_busy():
+            assert ("of wall time" in why) == (name == "a sleeper"), (name, why)
         assert cpu <= limit + PROMISED_SECONDS + SLACK_SECONDS, name
         assert wall <= 4 * limit + PROMISED_SECONDS + SLACK_SECONDS, name
 

@@ -14,7 +14,7 @@ from common.config import Config
 from common.errors import UsageError
 from common.execution import EvaluationResult
 from common.runs import rescoring
-from common.runs.labelling import EVALUATION_VERSION, extract_solution, verdict_columns
+from common.runs.labelling import EVALUATION_VERSION, extract_solution
 from common.runs.rescoring import IN_FLIGHT, LINES_SHOWN, Rescoring, is_change, rescore
 from common.runs.stored_solutions import StoredSolutions, read_rows
 from common.runs.tables import EVALUATION_SCHEMA
@@ -308,9 +308,3 @@ def test_columns_that_follow_from_a_verdict_are_made_again(tmp_path: Path) -> No
     made = json.loads(written(path, tmp_path / "b.jsonl").read_text())
     assert (made["outcome"], made["failure_mode"]) == ("exception", "signature_broken")
     assert (made["parses"], made["defines_function"], made["keeps_signature"]) == (True, True, False)
-
-
-def test_a_message_with_half_a_character_fits_every_file() -> None:
-    result = EvaluationResult(False, "exception", ("exception",), 0, 1, "ValueError: \ud800")
-    columns = verdict_columns("", result)
-    assert pa.array([columns["error_message"]]).to_pylist() == ["ValueError: \\ud800"]
