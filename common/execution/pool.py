@@ -31,6 +31,7 @@ from common.execution.worker_process import (
 )
 
 SELF_CHECK_EVERY = 500
+_MISSING = "ModuleNotFoundError"
 
 
 class _Job(NamedTuple):
@@ -160,8 +161,8 @@ class _Slot(threading.Thread):
             return no_code(plan, self._isolation.rung)
         try:
             result = judge(plan, self._ask_twice(plan))
-            if result.outcome == "crashed":  # as every program would in a broken sandbox: ask one that is known
-                self._check()
+            if result.outcome == "crashed" or _MISSING in result.error_message:
+                self._check()  # as every program would end in a broken sandbox: ask one that is known
             return result
         except NotIsolatedError as error:
             raise sandbox_broken(str(error)) from None

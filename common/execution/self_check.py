@@ -26,7 +26,8 @@ MAY_STAY_OPEN = {1: {READS, CHANGES, PROCESSES}, 0: {READS, CHANGES, PROCESSES, 
 
 _CPU_SECONDS, _MEMORY_MB = 5.0, 2048
 _TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
-_GOOD = "def pva_sae_check(n):\n    return list(range(1, n + 1))"
+# The right program needs a module that no worker has loaded: the standard library may become unreadable.
+_GOOD = "import colorsys\ndef pva_sae_check(n):\n    return list(range(1, n + 1))"
 _BAD = "def pva_sae_check(n):\n    return list(range(n))"
 # A module that no worker has loaded, a temporary file, a thread, a child process; numpy where the pipeline has it.
 _HONEST = """
