@@ -11,7 +11,7 @@ import atexit
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -20,7 +20,13 @@ from common.errors import PipelineError, UsageError
 from common.execution.enclosure import Isolation
 from common.execution.ladder import choose_isolation
 from common.execution.results import EvaluationResult
-from common.execution.self_check import CheckFailedError, check_verdicts
+from common.execution.self_check import (
+    CheckFailedError,
+    Evaluate,
+    check_honest_programs,
+    check_verdicts,
+    misses_what_is_here,
+)
 from common.execution.verdict import EvaluationPlan, WorkerReply, crashed, judge, no_code, plan_evaluation
 from common.execution.worker_process import (
     NotIsolatedError,
@@ -31,7 +37,6 @@ from common.execution.worker_process import (
 )
 
 SELF_CHECK_EVERY = 500
-_MISSING = "ModuleNotFoundError"
 
 
 class _Job(NamedTuple):
@@ -161,8 +166,11 @@ class _Slot(threading.Thread):
             return no_code(plan, self._isolation.rung)
         try:
             result = judge(plan, self._ask_twice(plan))
-            if result.outcome == "crashed" or _MISSING in result.error_message:
-                self._check()  # as every program would end in a broken sandbox: ask one that is known
+            # As every program would end in a broken sandbox: ask one that is known.
+            if result.outcome == "crashed":
+                self._check()
+            elif misses_what_is_here(result):
+                self._check(check_honest_programs)
             return result
         except NotIsolatedError as error:
             raise sandbox_broken(str(error)) from None
@@ -195,10 +203,10 @@ class _Slot(threading.Thread):
                 raise PipelineError("the evaluation was dropped because its pool was closed") from None
             raise WorkerDiedError(f"{error}: {words}" if words else str(error)) from None
 
-    def _check(self) -> None:
-        """Raises `PipelineError` unless a right program passes and a wrong one fails by its answers."""
+    def _check(self, check: Callable[[Evaluate], None] = check_verdicts) -> None:
+        """Raises `PipelineError` unless programs of known verdict are judged as they must be."""
         try:
-            check_verdicts(lambda plan: judge(plan, self._ask_twice(plan)))
+            check(lambda plan: judge(plan, self._ask_twice(plan)))
         except (OSError, WorkerDiedError) as error:
             raise sandbox_broken(f"its worker does not answer ({error})") from None
         except CheckFailedError as error:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import NamedTuple
 
 from common.execution.layout import readable_paths
@@ -112,11 +114,21 @@ def check_reach(evaluate: Evaluate, rung: int, *, enclosed: bool) -> Reached:
     return Reached(tuple(sorted(names)))
 
 
+@lru_cache(maxsize=64)
 def _is_readable(package: str) -> bool:
-    """Tells whether a package lies where samples may read; one in the user's own site directory does not."""
+    """Tells whether a package lies where samples may read; one in the user's own site directory does not.
+
+    Kept as it was at first: what can no longer be read is to be missed.
+    """
     found = importlib.util.find_spec(package)
     origin = os.path.realpath(found.origin) if found is not None and found.origin else ""
     return any(origin.startswith(f"{os.path.realpath(path)}/") for path in readable_paths())
+
+
+def misses_what_is_here(result: EvaluationResult) -> bool:
+    """Tells whether a program ended for want of a package that samples should be able to import."""
+    named = re.search(r"ModuleNotFoundError: No module named '(\w+)", result.error_message)
+    return named is not None and _is_readable(named[1])
 
 
 def _is_refused(evaluate: Evaluate, call: str, name: str) -> bool:

@@ -65,7 +65,7 @@ def test_a_run_asked_to_stop_at_random_moments_saves_and_goes_on_as_if_undisturb
         copy, done = site.copied(tmp_path / f"data{trials}"), False
         trials += 1
         while not done:
-            answer, wait = asked_to_stop(copy, rng.uniform(0, 0.5 * expected.seconds), (SIGNALS[len(waits) % 2],))
+            answer, wait = asked_to_stop(copy, rng.uniform(0, 0.8 * expected.seconds), (SIGNALS[len(waits) % 2],))
             done = not assert_polite(answer)
             assert_whole(copy.root)
             assert wait < PROMISED_SECONDS + SLACK_SECONDS or done
