@@ -41,8 +41,11 @@ def open_paths(paths: Iterable[str]) -> list[int]:
     for path in paths:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
             low = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH_DESCRIPTORS))
-            os.close(low)
+            try:
+                found.append(fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, _HIGH_DESCRIPTORS))
+                os.close(low)
+            except OSError:  # few descriptors are allowed here
+                found.append(low)
     return found
 
 

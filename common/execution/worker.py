@@ -125,7 +125,7 @@ class _Worker:
     def clean(self) -> bool:
         """Removes what a sample has left in the directories that it may write; returns whether nothing is left."""
         self._reset_modes()
-        places = [(self._options["directory"], "lock")]
+        places = [(self._options["directory"], "" if self._options["shared_memory"] else "lock")]
         places += [(_SHARED_MEMORY, "")] if self._options["shared_memory"] else []
         for directory, keep in places:
             self._modules.cleaning.empty_directory(directory, keep)
