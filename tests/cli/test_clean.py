@@ -7,6 +7,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,7 +126,9 @@ def test_control_c_at_the_question_is_130_and_deletes_nothing(place: Directory) 
         said = b""
         while b"[y/N]" not in said:
             said += os.read(command.stdout.fileno(), 4096)
-        os.write(ours, b"\x03")
+        while command.poll() is None:  # a busy machine may not wait for it yet
+            os.write(ours, b"\x03")
+            time.sleep(0.5)
         _, err = command.communicate(timeout=60)
     finally:
         os.close(ours)
