@@ -135,7 +135,7 @@ class Launch:
             self.steps.run(command)
             return
         span = Span(0, 0)
-        log = self.paths.logs / "merge.log"
+        log = self.paths.worker_log(*span)  # where a watch looks for a failure's last lines
         _log.info("phase %s: merging where the devices are, log: %s", self.phase, log)
         self.engine.start([Work(span, command, log, device.environment)])
         self._watch([span], 1)

@@ -47,7 +47,7 @@ def ended(launcher: subprocess.Popen[str], seconds: float = 60) -> Answer:
         if launcher.returncode is None:
             launcher.send_signal(signal.SIGTERM)
             launcher.communicate(timeout=60)
-    return Answer(launcher.returncode, out, err)
+    return Answer(launcher.wait(), out, err)
 
 
 def wait_for(

@@ -175,7 +175,7 @@ def test_a_phase_that_computes_in_its_merge_does_so_where_the_devices_are(
     launch(engine, steps, "--engine", "slurm", devices=GPU).run()
     *workers, merge = engine.works
     assert len(workers) == 2 and steps.runs == []
-    assert "--merge" in merge.command and merge.log.name == "merge.log"
+    assert "--merge" in merge.command and merge.log == paths.worker_log(*merge.span)
     monkeypatch.setattr(launch_module, "cuda_device_count", lambda: 1)
     steps.opened = opened([])
     launch(engine, steps, "--engine", "slurm", devices=GPU).run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
@@ -11,12 +10,11 @@ import pytest
 
 from common.errors import PipelineError, UsageError
 from common.runs.artifacts import PhasePaths
-from common.runs.files import write_json
 from launcher.engine import Ended, Place
 from launcher.slurm import SlurmEngine, build, cancel_array
-from launcher.slurm_array import ArrayNote, note_path, read_note, refusal, write_note
+from launcher.slurm_array import ArrayNote, note_path
 from launcher.slurm_options import SlurmOptions, add_slurm_options
-from launcher.slurm_queue import Task, find_job
+from launcher.slurm_queue import Task
 from launcher.slurm_watch import ask_for_all
 from tests.launcher.slurm_fakes import JOBS, NAME, SLICES, FakeSlurm, polled, write_record
 
@@ -94,18 +92,6 @@ def test_a_silent_slurm_is_no_reason_to_submit_a_second_time(
     assert note_path(paths).exists()
 
 
-def test_an_array_whose_id_was_never_written_is_found_by_its_name(
-    paths: PhasePaths, note: ArrayNote, slurm: FakeSlurm
-) -> None:
-    write_note(paths, note._replace(job=""))
-    slurm.says("squeue", "7\n7\n")
-    found = read_note(paths)
-    assert found is not None
-    assert found.job == "7"
-    assert f"--name={NAME}" in slurm.calls("squeue")[0]
-    assert find_job(NAME) == "7"
-
-
 def test_while_slurm_is_silent_nothing_ends_and_the_description_says_so(
     paths: PhasePaths, note: ArrayNote, slurm: FakeSlurm
 ) -> None:
@@ -168,23 +154,6 @@ def test_without_slurm_the_engine_is_refused_in_one_line(tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UsageError, match="sbatch is not to be found: no Slurm here; start from a login node"):
         build(no_options(), Place("1.0", tmp_path, []))
-
-
-def test_a_refusal_of_sbatch_is_told_once_and_without_its_name_on_every_line() -> None:
-    said = "sbatch: error: no such partition: gpuu\nsbatch: error: Batch job submission failed: Invalid partition"
-    assert refusal(said) == "no such partition: gpuu; Invalid partition"
-    assert refusal("") == "it does not say why"
-
-
-def test_a_note_that_cannot_be_read_is_refused_by_name(paths: PhasePaths) -> None:
-    write_json(note_path(paths), {"name": NAME})
-    with pytest.raises(PipelineError, match="slurm.json is damaged; look for its jobs in squeue"):
-        read_note(paths)
-
-
-def test_a_note_comes_back_as_it_was_written(paths: PhasePaths, note: ArrayNote) -> None:
-    assert read_note(paths) == note
-    assert json.loads(note_path(paths).read_text())["job"] == "7"
 
 
 def no_options() -> argparse.Namespace:
