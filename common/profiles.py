@@ -8,13 +8,12 @@ from the repository.
 from __future__ import annotations
 
 import tomllib
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError, suggest
+from common.typed_tables import typed_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROFILE_DIR = REPOSITORY / "profiles"
@@ -110,46 +109,15 @@ def resolve_local(path: str) -> Path:
     return candidate if candidate.is_absolute() else REPOSITORY / candidate
 
 
-def _fits(expected: Any, value: Any) -> bool:
-    """Returns whether a TOML value can stand for a field of type `expected`."""
-    if isinstance(expected, types.UnionType):
-        return any(_fits(option, value) for option in typing.get_args(expected))
-    origin = typing.get_origin(expected) or expected
-    if origin is tuple:
-        return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    if origin is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if origin is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin)
-
-
 def _profile_from(data: dict[str, Any], path: Path) -> Profile:
     data = {"name": path.stem, **data}
     for key, kind in (("sae", SaeSource), ("dataset", DatasetSource), ("corpus", DatasetSource)):
         if key not in data:
             raise UsageError(f"profile {path} has no [{key}] table")
-        data[key] = _table(kind, data[key], f"{path} [{key}]")
-    profile = _table(Profile, data, str(path))
+        data[key] = typed_table(kind, data[key], f"profile {path} [{key}]")
+    profile = typed_table(Profile, data, f"profile {path}")
     if profile.sae.format not in SAE_FORMATS:
         raise UsageError(
             f"profile {path}: sae.format is {profile.sae.format!r}, expected one of {', '.join(SAE_FORMATS)}"
         )
     return profile
-
-
-def _table(kind: type[Any], values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise UsageError(f"profile {where}: expected a table, found {values!r}")
-    known = typing.get_type_hints(kind)
-    for key, value in values.items():
-        if key not in known:
-            raise UsageError(f"profile {where}: unknown key {key!r}{suggest(key, known)}")
-        if not _fits(known[key], value):
-            raise UsageError(f"profile {where}: {key} = {value!r} is of the wrong type")
-    if "files" in values:
-        values = {**values, "files": tuple(values["files"])}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise UsageError(f"profile {where} is incomplete: {error}") from None

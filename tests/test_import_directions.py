@@ -13,6 +13,7 @@ from common.profiles import REPOSITORY
 
 pytestmark = pytest.mark.unit
 
+PATHWAY = "experiment_pathway_token_analysis"
 HEAVY = {"torch", "transformers", "sae_lens", "transformer_lens", "accelerate", "safetensors"}
 LIGHT = ("common/__init__.py", "common/errors.py", "common/config.py", "common/phases.py", "common/profiles.py")
 
@@ -49,7 +50,7 @@ def contracts() -> str:
     assert len(phases) >= 4, phases
     return f"""
 [tool.importlinter]
-root_packages = {json.dumps(["cli", "common", "common_simplified", "launcher", "organism", *phases])}
+root_packages = {json.dumps(["cli", "common", "common_simplified", "launcher", "organism", PATHWAY, *phases])}
 include_external_packages = true
 exclude_type_checking_imports = true
 
@@ -64,24 +65,24 @@ ignore_imports = ["common.utils -> torch"]
 [[tool.importlinter.contracts]]
 name = "common <- common_simplified <- phases <- cli <- launcher"
 type = "layers"
-layers = ["launcher", "cli", "{" | ".join(phases)}", "common_simplified", "common"]
+layers = ["launcher", "cli", "{" | ".join([*phases, PATHWAY])}", "common_simplified", "common"]
 
 [[tool.importlinter.contracts]]
 name = "the launcher computes nothing itself"
 type = "forbidden"
 source_modules = ["launcher"]
-forbidden_modules = {json.dumps(["common_simplified", *phases])}
+forbidden_modules = {json.dumps(["common_simplified", PATHWAY, *phases])}
 allow_indirect_imports = true
 
 [[tool.importlinter.contracts]]
 name = "no phase imports another"
 type = "independence"
-modules = {json.dumps(phases)}
+modules = {json.dumps([*phases, PATHWAY])}
 
 [[tool.importlinter.contracts]]
 name = "the pipeline does not need the maker of the bundled model"
 type = "forbidden"
-source_modules = {json.dumps(["common", "common_simplified", *phases])}
+source_modules = {json.dumps(["common", "common_simplified", PATHWAY, *phases])}
 forbidden_modules = ["organism"]
 """
 

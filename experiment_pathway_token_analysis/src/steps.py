@@ -1,0 +1,133 @@
+"""What every step has in common: its manifest, which says what it read, made, and how it ended.
+
+A step starts only where those before it passed and their files are, byte for byte, the ones they wrote; `--force`
+overrules a step that did not pass, never a damaged file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.config import Config
+from common.errors import PipelineError, UsageError
+from common.profiles import Profile
+from common.runs.files import canonical_json, read_json, sha256_file, write_json
+from experiment_pathway_token_analysis.src.paths import PathwayPaths
+from experiment_pathway_token_analysis.src.settings import Settings
+
+NAMES = ("data audit", "causal features", "prototype", "pathway discovery", "token association", "integration")
+# What each step needs to have passed.
+NEEDS: dict[int, tuple[int, ...]] = {0: (), 1: (0,), 2: (1,), 3: (0, 2), 4: (3,), 5: (4,)}
+PASSED, FAILED = "passed", "failed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the analysis: its settings, model and places; `limit` takes only the first N features or targets."""
+
+    config: Config
+    profile: Profile
+    settings: Settings
+    paths: PathwayPaths
+    limit: int | None = None
+    force: bool = False
+    strict: bool = False
+    dry_run: bool = False
+
+    @property
+    def study_root(self) -> Path:
+        """Where the patching study lies."""
+        given = Path(self.settings.study.directory).expanduser()
+        return given if given.is_absolute() else self.paths.root / given
+
+
+class StepResult(NamedTuple):
+    """How a step ended: files it read and wrote, and figures for the terminal; `passed` lets the next one start."""
+
+    passed: bool
+    message: str
+    inputs: Sequence[Path]
+    outputs: Sequence[Path]
+    exit_code: int = 0
+
+
+def digest_of(*parts: Any) -> str:
+    """Returns a short digest of settings, equal for equal values."""
+    return hashlib.sha256(canonical_json(list(parts)).encode()).hexdigest()[:16]
+
+
+def write_manifest(run: Run, step: int, result: StepResult) -> None:
+    """Records how a step ended."""
+    write_json(
+        run.paths.manifest(step),
+        {
+            "step": step,
+            "name": NAMES[step],
+            "status": PASSED if result.passed else FAILED,
+            "message": result.message,
+            "settings": run.settings.as_dict(),
+            "profile": run.profile.name,
+            "limit": run.limit,
+            "forced": run.force,
+            "inputs": {_named(run, path): sha256_file(path) for path in result.inputs},
+            "outputs": {_named(run, path): sha256_file(path) for path in result.outputs},
+        },
+    )
+
+
+def refuse_unready(run: Run, step: int) -> None:
+    """Raises UsageError where a step that this one needs has not passed, or where its files are not what it wrote."""
+    for needed in NEEDS[step]:
+        path = run.paths.manifest(needed)
+        again = f"run.py pathway --profile {run.profile.name} --from {needed} --to {step}"
+        if not path.is_file():
+            raise UsageError(f"step {step} needs step {needed} ({NAMES[needed]}), which has not run; run: {again}")
+        manifest = read_json(path)
+        if manifest["status"] != PASSED and not run.force:
+            raise UsageError(
+                f"step {step} needs step {needed} ({NAMES[needed]}), which did not pass ({manifest['message']}); "
+                f"mend that and run: {again}, or go on all the same with --force"
+            )
+        for name, digest in manifest["outputs"].items():
+            refuse_changed(run.paths.root / name, digest, again)
+
+
+def refuse_changed(path: Path, digest: str, again: str) -> None:
+    """Raises PipelineError where a file is missing or is not the one that was written."""
+    if not path.is_file():
+        raise PipelineError(f"{path} is missing although its step names it; run: {again}")
+    if sha256_file(path) != digest:
+        raise PipelineError(f"{path} is not what its step wrote (its SHA-256 is another one); run: {again}")
+
+
+def is_current(run: Run, step: int) -> bool:
+    """Returns whether a step has passed on today's settings and files, so that it need not run again."""
+    path = run.paths.manifest(step)
+    if not path.is_file():
+        return False
+    manifest = read_json(path)
+    same = manifest["settings"] == read_back(run.settings) and manifest["profile"] == run.profile.name
+    files = {**manifest["inputs"], **manifest["outputs"]}
+    whole = all(
+        (run.paths.root / name).is_file() and sha256_file(run.paths.root / name) == files[name] for name in files
+    )
+    return manifest["status"] == PASSED and same and manifest["limit"] == run.limit and whole
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256_file(path) == digest
+
+
+def read_back(settings: Settings) -> Any:
+    """Returns settings as they come back from JSON (tuples as lists)."""
+    return json.loads(canonical_json(settings.as_dict()))
+
+
+def _named(run: Run, path: Path) -> str:
+    """A path below the pathway directory by its place in it, any other one in full."""
+    return str(path.relative_to(run.paths.root)) if path.is_relative_to(run.paths.root) else str(path)
