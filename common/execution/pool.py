@@ -25,7 +25,7 @@ from common.execution.self_check import (
     Evaluate,
     check_honest_programs,
     check_verdicts,
-    misses_what_is_here,
+    lacks_what_is_here,
 )
 from common.execution.verdict import EvaluationPlan, WorkerReply, crashed, judge, no_code, plan_evaluation
 from common.execution.worker_process import (
@@ -169,7 +169,7 @@ class _Slot(threading.Thread):
             # As every program would end in a broken sandbox: ask one that is known.
             if result.outcome == "crashed":
                 self._check()
-            elif misses_what_is_here(result):
+            elif lacks_what_is_here(result):
                 self._check(check_honest_programs)
             return result
         except NotIsolatedError as error:

@@ -31,7 +31,7 @@ _TESTS = ("assert pva_sae_check(2) == [1, 2]", "assert pva_sae_check(0) == []")
 # The right program needs a module that no worker has loaded: the standard library may become unreadable.
 _GOOD = "import colorsys\ndef pva_sae_check(n):\n    return list(range(1, n + 1))"
 _BAD = "def pva_sae_check(n):\n    return list(range(n))"
-# A module that no worker has loaded, a temporary file, a thread, a child process; numpy where the pipeline has it.
+# A module that no worker has loaded, a temporary file, threads, a child process; numpy where the pipeline has it.
 _HONEST = """
 def pva_sae_check(with_numpy):
     import colorsys, os, subprocess, tempfile, threading, time
@@ -42,9 +42,12 @@ def pva_sae_check(with_numpy):
         file.write("kept")
         file.seek(0)
         parts = [file.read()]
-    thread = threading.Thread(target=lambda: parts.append("threaded"))
-    thread.start()
-    thread.join()
+    hold = threading.Event()
+    threads = [threading.Thread(target=hold.wait) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    hold.set()
+    parts.append("threaded")
     parts.append(subprocess.run(["/bin/sh", "-c", "echo run"], capture_output=True, text=True).stdout.strip())
     if with_numpy:
         import numpy
@@ -76,6 +79,9 @@ def pva_sae_check(secret, harness, evaluator, enclosed):
     reach({SIGNALS!r}, lambda: os.kill(evaluator, 0))
     return found
 """
+
+# No more threads or processes, no more descriptors or disk, a library that cannot be loaded.
+_LACKING = re.compile(r"can't start new thread|\b(BlockingIOError|OSError|ImportError): ")
 
 Evaluate = Callable[[EvaluationPlan], EvaluationResult]
 
@@ -125,10 +131,15 @@ def _is_readable(package: str) -> bool:
     return any(origin.startswith(f"{os.path.realpath(path)}/") for path in readable_paths())
 
 
-def misses_what_is_here(result: EvaluationResult) -> bool:
-    """Tells whether a program ended for want of a package that samples should be able to import."""
+def lacks_what_is_here(result: EvaluationResult) -> bool:
+    """Tells whether a program ended for want of what samples should have: a package, a thread, a process, a file.
+
+    Right programs would end so too in a sandbox, or on a machine, that no longer gives these.
+    """
     named = re.search(r"ModuleNotFoundError: No module named '(\w+)", result.error_message)
-    return named is not None and _is_readable(named[1])
+    if named is not None:
+        return _is_readable(named[1])
+    return _LACKING.search(result.error_message) is not None
 
 
 def _is_refused(evaluate: Evaluate, call: str, name: str) -> bool:
