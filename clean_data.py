@@ -4,6 +4,7 @@
 import sys
 
 from cli.clean import main
+from cli.main import finish
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    finish(main(sys.argv[1:]))

@@ -3,7 +3,8 @@
 
 import sys
 
+from cli.main import finish
 from launcher.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    finish(main(sys.argv[1:]))

@@ -3,7 +3,7 @@
 
 import sys
 
-from cli.main import main
+from cli.main import finish, main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    finish(main(sys.argv[1:]))

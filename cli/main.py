@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import NoReturn
 
 from cli.parser import build_parser
 from common.errors import PipelineError
@@ -43,6 +44,13 @@ def exit_code(command: Callable[[], int]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def finish(code: int) -> NoReturn:
+    """Ends the process with an exit code; a signal that comes as it winds down no longer changes that code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _command(arguments: Sequence[str]) -> int:
