@@ -54,7 +54,7 @@ def between(first: str | None, last: str | None) -> list[PhaseSpec]:
 
 def _run_one(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
     state = _state_of(spec, config)
-    if state.state == COMPLETE:
+    if state.state == COMPLETE and not state.has_other_settings:
         _log.info("phase %s (%s): complete and current", spec.id, spec.name)
         return
     _log.info("phase %s (%s): %s", spec.id, spec.name, state.state if not state.why else f"{state.state}, {state.why}")
@@ -62,7 +62,7 @@ def _run_one(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
         run_phase(spec, config, options)
     except OtherSettingsError as error:
         if state.state != STALE:
-            raise
+            raise OtherSettingsError(f"{error}; --fresh belongs to: run.py phase {spec.id}") from None
         _log.warning("phase %s: its input has changed, so what it had made is put aside: %s", spec.id, error)
         run_phase(spec, config, replace(options, fresh=True))
 

@@ -32,7 +32,7 @@ def plan(parsed: argparse.Namespace) -> int:
         for state in states
     ]
     say(text_table(rows, ("phase", "name", "would", "size")))
-    blocks = [*_model_blocks(resolved.profile, resolved.config), *_disk_blocks(resolved)]
+    blocks = [*model_blocks(resolved.profile, resolved.config), *_disk_blocks(resolved)]
     say("\n".join(f"blocked: {line}" for line in blocks) if blocks else "nothing blocks it")
     return 0
 
@@ -40,6 +40,8 @@ def plan(parsed: argparse.Namespace) -> int:
 def _action(state: PhaseState, config: Config) -> str:
     if getattr(config, state.spec.model_field) is None:
         return "be skipped (no instruct model)"
+    if state.has_other_settings:
+        return "see whether other settings change it"
     if state.state == COMPLETE:
         return "be skipped (complete)"
     count = f", {state.done} of {state.expected} done" if state.expected else ""
@@ -90,7 +92,8 @@ def _layers(resolved: Resolved) -> int:
     return resolved.profile.n_layers if chosen is None else len(chosen)
 
 
-def _model_blocks(profile: Profile, config: Config) -> list[str]:
+def model_blocks(profile: Profile, config: Config, *, instruct: bool = True) -> list[str]:
+    """Returns what of a profile's models is missing or too large; the instruction-tuned one counts where `instruct`."""
     blocks = []
     if profile.model_local:
         path = resolve_local(profile.model)
@@ -101,7 +104,7 @@ def _model_blocks(profile: Profile, config: Config) -> list[str]:
             (config.model_name, profile.model, profile.model_revision),
             (config.phase7_3_model_name, profile.instruct_model, profile.instruct_revision),
         ]
-        for asked, name, revision in wanted:
+        for asked, name, revision in wanted if instruct else wanted[:1]:
             if name is not None and asked == name and not _cached(name, revision):
                 blocks.append(f"{name} is not in the hub's cache; run: python3 run.py fetch --profile {profile.name}")
     size = profile.model_size_gb

@@ -30,8 +30,9 @@ SANDBOX_CHOICES = ("auto", "strict", "4", "3", "2", "1", "0")
 Check = Callable[[Any], str | None]
 
 
-def _setting(default: Any, doc: str, check: Check | None = None) -> Any:
-    return field(default=default, metadata={"doc": doc, "check": check})
+def _setting(default: Any, doc: str, check: Check | None = None, *, decides: bool = True) -> Any:
+    """A field; `decides` says whether its value can change a result, and not only where or how it is computed."""
+    return field(default=default, metadata={"doc": doc, "check": check, "decides": decides})
 
 
 def at_least(low: float) -> Check:
@@ -75,13 +76,15 @@ class Config:
     """Every setting of the pipeline, with its default."""
 
     profile: str = _setting(DEFAULT_PROFILE, "profile: model, SAEs, data set, corpus and data directory together")
-    data_dir: str = _setting("data", "root of all phase directories")
-    full: bool = _setting(False, "leave out the profile's reductions (results lie apart, in DATA_DIR-full)")
+    data_dir: str = _setting("data", "root of all phase directories", decides=False)
+    full: bool = _setting(
+        False, "leave out the profile's reductions (results lie apart, in DATA_DIR-full)", decides=False
+    )
     seed: int = _setting(42, "seed of every random draw, together with the draw's purpose", at_least(0))
 
     model_name: str = _setting(DEFAULT_MODEL_NAME, "model: a Hugging Face name or a local directory")
     model_revision: str | None = _setting(None, "commit of the model on the hub")
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps")
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:N or mps", decides=False)
     dtype: str = _setting(
         "auto",
         "auto (bfloat16 on CUDA that supports it, else float32), float32, bfloat16",
@@ -94,22 +97,30 @@ class Config:
     )
     activation_layers: tuple[int, ...] | None = _setting(None, "layers captured by phase 1.0; default: all", layer_list)
     max_new_tokens: int = _setting(MAX_NEW_TOKENS, "limit of generated tokens", between(1, 100_000))
-    generation_timeout_seconds: float = _setting(3600.0, "wall-clock limit of one batch's generation", at_least(0.001))
+    generation_timeout_seconds: float = _setting(
+        3600.0, "wall-clock limit of one batch's generation", at_least(0.001), decides=False
+    )
 
     evaluation_timeout_seconds: float = _setting(5.0, "CPU seconds that a solution may use", between(0.05, 3600))
     evaluation_memory_mb: int = _setting(2048, "memory that a solution may use, MiB", between(64, 1_000_000))
     sandbox: str = _setting(
         "auto", "isolation of solutions: auto, strict (rung 2 or above), or one rung", one_of(*SANDBOX_CHOICES)
     )
-    evaluation_workers: int | None = _setting(None, "worker processes; default: one a core, at most 8", between(1, 256))
+    evaluation_workers: int | None = _setting(
+        None, "worker processes; default: one a core, at most 8", between(1, 256), decides=False
+    )
 
-    snapshot_every: int = _setting(50, "records between two readable snapshots", at_least(1))
-    snapshots_kept: int = _setting(3, "snapshots that are kept", at_least(1))
-    max_retries: int = _setting(3, "tries of a generation that another try can help", between(0, 100))
-    max_excluded_share: float = _setting(0.05, "share of excluded problems above which a run fails", between(0, 1))
-    ram_warning_share: float = _setting(0.85, "share of memory in use that is warned about", between(0, 1))
-    ram_ceiling_gb: float = _setting(100.0, "memory that a phase may plan for, GB", at_least(0.1))
-    gpu_ceiling_gb: float = _setting(30.0, "GPU memory that a phase may plan for, GB", at_least(0.1))
+    snapshot_every: int = _setting(50, "records between two readable snapshots", at_least(1), decides=False)
+    snapshots_kept: int = _setting(3, "snapshots that are kept", at_least(1), decides=False)
+    max_retries: int = _setting(3, "tries of a generation that another try can help", between(0, 100), decides=False)
+    max_excluded_share: float = _setting(
+        0.05, "share of excluded problems above which a run fails", between(0, 1), decides=False
+    )
+    ram_warning_share: float = _setting(
+        0.85, "share of memory in use that is warned about", between(0, 1), decides=False
+    )
+    ram_ceiling_gb: float = _setting(100.0, "memory that a phase may plan for, GB", at_least(0.1), decides=False)
+    gpu_ceiling_gb: float = _setting(30.0, "GPU memory that a phase may plan for, GB", at_least(0.1), decides=False)
 
     sae_fit_positions: int = _setting(
         64, "first positions of the split on which the SAEs' fit is measured", at_least(1)
@@ -118,8 +129,8 @@ class Config:
         0.02, "features that fire on this share of general text or more are left out", between(0, 1)
     )
 
-    phase0_output_dir: str | None = _setting(None, "directory of phase 0; default: under data_dir")
-    phase0_1_output_dir: str | None = _setting(None, "directory of phase 0.1; default: under data_dir")
+    phase0_output_dir: str | None = _setting(None, "directory of phase 0; default: under data_dir", decides=False)
+    phase0_1_output_dir: str | None = _setting(None, "directory of phase 0.1; default: under data_dir", decides=False)
     phase0_1_ratios: tuple[int, ...] = _setting(
         (5, 1, 4),
         "tenths of the problems for sae, hyperparams, validation",
@@ -127,32 +138,32 @@ class Config:
             None if len(value) == 3 and sum(value) == 10 and min(value) >= 1 else "must be three tenths that sum to 10"
         ),
     )
-    phase1_0_output_dir: str | None = _setting(None, "directory of phase 1.0; default: under data_dir")
-    phase2_2_output_dir: str | None = _setting(None, "directory of phase 2.2; default: under data_dir")
+    phase1_0_output_dir: str | None = _setting(None, "directory of phase 1.0; default: under data_dir", decides=False)
+    phase2_2_output_dir: str | None = _setting(None, "directory of phase 2.2; default: under data_dir", decides=False)
     phase2_2_texts: int = _setting(10_000, "general texts that are read, one token each", at_least(1))
     phase2_2_max_tokens: int = _setting(128, "tokens of a general text that are read", at_least(2))
-    phase2_5_output_dir: str | None = _setting(None, "directory of phase 2.5; default: under data_dir")
+    phase2_5_output_dir: str | None = _setting(None, "directory of phase 2.5; default: under data_dir", decides=False)
     phase2_5_top_k: int = _setting(20, "features kept a class", between(1, 10_000))
     phase2_5_permutations: int = _setting(1000, "label shuffles of the permutation null", between(19, 1_000_000))
-    phase2_10_output_dir: str | None = _setting(None, "directory of phase 2.10; default: under data_dir")
+    phase2_10_output_dir: str | None = _setting(None, "directory of phase 2.10; default: under data_dir", decides=False)
     phase2_10_top_k: int = _setting(20, "features kept a class", between(1, 10_000))
     phase2_10_permutations: int = _setting(1000, "label shuffles of the permutation null", between(19, 1_000_000))
-    phase3_5_output_dir: str | None = _setting(None, "directory of phase 3.5; default: under data_dir")
+    phase3_5_output_dir: str | None = _setting(None, "directory of phase 3.5; default: under data_dir", decides=False)
     phase3_5_temperatures: tuple[float, ...] = _setting(
         (0.0, 0.3, 0.6, 0.9, 1.2), "temperatures, 0 among them: its run captures", temperatures
     )
     phase3_5_samples: int = _setting(5, "samples of a problem at each temperature above 0", between(1, 1000))
     capture_layers: str = _setting("best", "layers that phases 3.5, 3.6, 7.3 capture: best, all", one_of("best", "all"))
-    phase3_8_output_dir: str | None = _setting(None, "directory of phase 3.8; default: under data_dir")
+    phase3_8_output_dir: str | None = _setting(None, "directory of phase 3.8; default: under data_dir", decides=False)
     phase3_8_bootstrap_draws: int = _setting(10_000, "bootstrap draws over problems", between(100, 10_000_000))
     phase3_8_random_rivals: int = _setting(100, "random directions, and random features, as rivals", between(1, 10_000))
-    phase7_3_output_dir: str | None = _setting(None, "directory of phase 7.3; default: under data_dir")
+    phase7_3_output_dir: str | None = _setting(None, "directory of phase 7.3; default: under data_dir", decides=False)
     phase7_3_model_name: str | None = _setting(None, "instruction-tuned model; default: the profile's sibling")
     phase7_3_model_revision: str | None = _setting(None, "commit of the instruction-tuned model on the hub")
-    phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir")
+    phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir", decides=False)
 
     steer_bos: bool = _setting(True, "whether the beginning-of-text token is steered as every other position is")
-    phase4_5_output_dir: str | None = _setting(None, "directory of phase 4.5; default: under data_dir")
+    phase4_5_output_dir: str | None = _setting(None, "directory of phase 4.5; default: under data_dir", decides=False)
     phase4_5_coefficients: tuple[float, ...] = _setting(
         (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0), "steering coefficients that are tried", distinct_numbers
     )
@@ -168,12 +179,12 @@ class Config:
     phase4_5_final_eval_problems: int = _setting(100, "other problems on which the chosen ones are tried", at_least(0))
     phase4_5_random_directions: int = _setting(1, "random directions of equal norm a coefficient", between(1, 1000))
     phase4_5_max_new_tokens: int = _setting(500, "limit of generated tokens under steering", between(1, 100_000))
-    phase4_8_output_dir: str | None = _setting(None, "directory of phase 4.8; default: under data_dir")
+    phase4_8_output_dir: str | None = _setting(None, "directory of phase 4.8; default: under data_dir", decides=False)
     phase4_8_controls: int = _setting(39, "random features, and random directions, a direction", between(0, 10_000))
     phase4_8_control_problems: int | None = _setting(None, "problems on which controls run; default: all", at_least(2))
     phase4_8_selective: bool = _setting(True, "also report steering only where the predictor fires (needs phase 3.8)")
     phase4_8_examples: int = _setting(10, "examples of each kind that are written out", at_least(0))
-    phase7_6_output_dir: str | None = _setting(None, "directory of phase 7.6; default: under data_dir")
+    phase7_6_output_dir: str | None = _setting(None, "directory of phase 7.6; default: under data_dir", decides=False)
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import re
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.config import Config
+from common.config import Config, show
 from common.errors import PipelineError
 from common.phases import PHASES, PhaseSpec
 from common.runs.artifacts import PhasePaths
-from common.runs.files import read_json, sha256_file
+from common.runs.files import canonical_json, read_json, sha256_file
 from common.runs.metadata import read_record
 from common.runs.records import positions_done
 
 MISSING, PARTIAL, COMPLETE, STALE, UNREADABLE = "missing", "partial", "complete", "stale", "unreadable"
+# General settings that phases without a model use, and phases whose settings another one uses too.
+OF_ANALYSIS = ("profile", "seed", "general_text_max_frequency")
+BORROWED = {"4.8": ("3.8",), "7.6": ("3.8", "4.8")}
 HASHED_BYTES = 64 * 1024**2
 
 
 class PhaseState(NamedTuple):
-    """One phase's state with its reason; `done` of `expected` problems where that is known."""
+    """One phase's state with its reason; `done` of `expected` problems where that is known.
+
+    `has_other_settings` says that a complete phase was made under settings that may change what it makes.
+    """
 
     spec: PhaseSpec
     state: str
     why: str
     done: int | None = None
     expected: int | None = None
+    has_other_settings: bool = False
 
     def line(self) -> str:
         """Returns the state in one line."""
@@ -55,7 +65,37 @@ def _state(config: Config, spec: PhaseSpec, before: dict[str, PhaseState]) -> Ph
     if not record["complete"]:
         why = "made from a partial input" if done == expected else "the rest has not been run"
         return PhaseState(spec, PARTIAL, why, done, expected)
-    return PhaseState(spec, COMPLETE, f"generation {record['generation']}, {record['created']}", done, expected)
+    why = f"generation {record['generation']}, {record['created']}"
+    if changed := changed_settings(spec, record, config):
+        why += f"; made under other settings: {', '.join(changed)}"
+    return PhaseState(spec, COMPLETE, why, done, expected, bool(changed))
+
+
+def changed_settings(spec: PhaseSpec, record: dict[str, Any], config: Config) -> list[str]:
+    """Returns the settings that may change what the phase makes and are others than its record's, as `name old → new`.
+
+    Whether they do change it only the phase itself can say.
+    """
+    then, now = record["config"], read_back(config)
+    names = [item.name for item in fields(Config) if item.metadata["decides"] and _concerns(item.name, spec)]
+    different = [name for name in names if name in then and then[name] != now[name]]
+    return [f"{name} {_shown(then[name])} → {_shown(now[name])}" for name in different]
+
+
+def _shown(value: Any) -> str:
+    return show(tuple(value) if isinstance(value, list) else value)
+
+
+def _concerns(name: str, spec: PhaseSpec) -> bool:
+    match = re.match(r"phase(\d+(?:_\d+)?)_", name)
+    if match is not None:
+        return match[1].replace("_", ".") in (spec.id, *BORROWED.get(spec.id, ()))
+    return spec.needs == "model" or name in OF_ANALYSIS
+
+
+def read_back(config: Config) -> dict[str, Any]:
+    """Returns a configuration as it comes back from a record (tuples as lists)."""
+    return json.loads(canonical_json(asdict(config)))
 
 
 def _unpublished(paths: PhasePaths, spec: PhaseSpec) -> PhaseState:

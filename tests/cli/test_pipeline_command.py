@@ -11,12 +11,14 @@ from common.config import Config
 from common.errors import OtherSettingsError
 from common.phases import get_phase
 from common.runs.options import RunOptions
-from common.runs.status import PARTIAL, STALE, PhaseState
+from common.runs.status import COMPLETE, PARTIAL, STALE, PhaseState
 
 pytestmark = pytest.mark.unit
 
 
-def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> list[bool]:
+def started(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str, *, has_other_settings: bool = False
+) -> list[bool]:
     """Runs phase 1.0 in `state`, whose output was made under other settings; returns the `fresh` of each start."""
     spec, tries = get_phase("1.0"), []
 
@@ -26,7 +28,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> list
             raise OtherSettingsError("data: a → b")
 
     monkeypatch.setattr(pipeline, "run_phase", run_phase)
-    monkeypatch.setattr(pipeline, "_state_of", lambda *_: PhaseState(spec, state, "phase 0.1 has changed since"))
+    found = PhaseState(spec, state, "why", has_other_settings=has_other_settings)
+    monkeypatch.setattr(pipeline, "_state_of", lambda *_: found)
     pipeline._run_one(spec, Config(data_dir=str(tmp_path)), RunOptions())
     return tries
 
@@ -38,3 +41,11 @@ def test_output_of_a_changed_input_is_put_aside_and_made_again(monkeypatch: pyte
 def test_output_of_other_settings_is_refused_as_by_the_phase(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(OtherSettingsError, match="data: a → b"):
         started(monkeypatch, tmp_path, PARTIAL)
+
+
+def test_a_complete_phase_is_skipped_only_where_it_was_made_under_these_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert started(monkeypatch, tmp_path, COMPLETE) == []
+    with pytest.raises(OtherSettingsError, match="data: a → b; --fresh belongs to: run.py phase 1.0"):
+        started(monkeypatch, tmp_path, COMPLETE, has_other_settings=True)

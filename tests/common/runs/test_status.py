@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from common.config import Config
+from common.config import Config, show
 from common.phases import phase_ids
 from common.runs.artifacts import PhasePaths
 from common.runs.discovery import find_output
@@ -150,3 +151,29 @@ def test_the_state_does_not_depend_on_the_clock(config: Config) -> None:
     for moment, phase in ((3e9, "0"), (1e9, "0.1"), (4e9, "1.0"), (2e9, "2.5")):
         os.utime(PhasePaths(config.phase_dir(phase)).metadata, (moment, moment))
     assert set(states(config).values()) == {"complete"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "noticed"),
+    [
+        ("seed", 7, ["0", "0.1", "1.0", "2.5"]),
+        ("max_new_tokens", 100, ["1.0"]),
+        ("evaluation_timeout_seconds", 3.0, ["1.0"]),
+        ("phase2_5_top_k", 5, ["2.5"]),
+        ("phase0_1_ratios", (4, 2, 4), ["0.1"]),
+        ("phase3_8_bootstrap_draws", 500, []),
+        ("device", "cpu", []),
+        ("evaluation_workers", 2, []),
+        ("ram_ceiling_gb", 50.0, []),
+    ],
+)
+def test_a_complete_phase_says_which_settings_are_others_now(
+    config: Config, setting: str, value: object, noticed: list[str]
+) -> None:
+    publish_chain(config)
+    changed = replace(config, **{setting: value})
+    found = [state for state in all_states(changed) if state.has_other_settings]
+    assert [state.spec.id for state in found] == noticed
+    assert {state.state for state in found} <= {"complete"}
+    before = getattr(config, setting)
+    assert all(f"made under other settings: {setting} {show(before)} → {show(value)}" in state.why for state in found)
