@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults lint bench clean-demo
+.PHONY: help install demo demo-pathway test test-slow test-faults lint bench clean-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,6 +23,10 @@ $(STAMP): requirements.txt
 
 demo: $(STAMP) ## run every phase on the bundled tiny model, offline, and end with a table of what it found
 	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary $(ARGS)
+
+demo-pathway: $(STAMP) ## which features drive which, and which tokens they put out: on the bundled tiny model, offline
+	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --to 3.5
+	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pathway --profile organism $(ARGS)
 
 test: $(STAMP) ## unit, numeric and smoke tests, offline
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m "unit or numeric or smoke" $(PARALLEL) $(ARGS)

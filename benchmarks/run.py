@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.audit_rows import audit_rows
 from benchmarks.command_rows import command_rows
 from benchmarks.durability_rows import durability_rows
 from benchmarks.generation_rows import generation_rows
@@ -42,6 +43,7 @@ BENCHMARKS = (
     Benchmark(("P3", "P4"), generation_rows),
     Benchmark(("P8",), lambda _: sandbox_rows()),
     Benchmark(("C11",), lambda _: durability_rows()),
+    Benchmark(("P12",), lambda _: audit_rows()),
 )
 NAMES = tuple(sorted(name for benchmark in BENCHMARKS for name in benchmark.names))
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from cli.pathway_options import analysis_options, hidden_options, range_options
 from common.config import SITES, Resolved, resolve_config
 from common.errors import UsageError, suggest
 from common.phases import PHASES, get_phase
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
         _configuration_options(command)
     _evaluate_command(commands)
     _organism_command(commands)
+    _pathway_command(commands)
     return parser
 
 
@@ -181,6 +183,20 @@ def _evaluate_command(commands: Any) -> None:
     _configuration_options(command)
 
 
+def _pathway_command(commands: Any) -> None:
+    what = "which earlier features drive the causal ones, and which tokens those put out (steps 0 to 5)"
+    command = _add(commands, "pathway", what, "cli.pathway:pathway")
+    range_options(command)
+    pathway_options(command)
+    hidden_options(command)
+
+
+def pathway_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options that each process of a pathway analysis must be told alike."""
+    analysis_options(command)
+    _configuration_options(command, prompts=False)
+
+
 def _organism_command(commands: Any) -> None:
     command = commands.add_parser("organism", help="the bundled tiny model", description="The bundled tiny model.")
     actions = command.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
@@ -190,20 +206,23 @@ def _organism_command(commands: Any) -> None:
     train.add_argument("--steps", type=int, default=None, help="training steps of the base model")
 
 
-def _configuration_options(command: argparse.ArgumentParser) -> None:
+def _configuration_options(command: argparse.ArgumentParser, *, prompts: bool = True) -> None:
+    """Adds the options that become settings; those of how problems are put and read only where `prompts` are made."""
     command.add_argument("--profile", metavar="NAME", help="model, SAEs, data and data directory together")
     command.add_argument("--model", metavar="NAME", help="model (7.3: the sibling): a hub name or a local directory")
     command.add_argument("--data-dir", metavar="DIR", help="root of all phase directories")
     command.add_argument("--batch-size", metavar="N", help="problems a batch")
     command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps")
     command.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16")
-    command.add_argument("--site", metavar="SITE", help=f"where the residual stream is read: {', '.join(SITES)}")
-    command.add_argument("--prompt-format", metavar="FORM", help=", ".join(PROMPT_FORMATS))
+    if prompts:
+        command.add_argument("--site", metavar="SITE", help=f"where the residual stream is read: {', '.join(SITES)}")
+        command.add_argument("--prompt-format", metavar="FORM", help=", ".join(PROMPT_FORMATS))
     command.add_argument(
         "--sandbox", metavar="HOW", help="auto, strict (isolated or refused), or a rung: 4, 3, 2, 1, 0"
     )
     command.add_argument("--full", action="store_true", help="leave out the profile's reductions (see profiles/)")
-    command.add_argument("--set", action="append", metavar="FIELD=VALUE", help="any setting (see show-config)")
+    setting = "any setting (see show-config)" if prompts else "any setting; of the analysis as SECTION.KEY=VALUE"
+    command.add_argument("--set", action="append", metavar="FIELD=VALUE", help=setting)
     command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings")
 
 

@@ -20,7 +20,7 @@ class PhaseSpec:
     `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `sliceable` phases work
     problem by problem on `split` and take `--start/--end`; `splits` are what `--split` accepts;
     `takes_features` and `takes_selection` say whether `--feature` and `--select` mean something. `needs` is "cpu" or
-    "model"; `model_field` is the setting that `--model` means.
+    "model"; `model_field` is the setting that `--model` means; `words` are those that run it after `run.py`.
     """
 
     id: str
@@ -36,6 +36,12 @@ class PhaseSpec:
     takes_features: bool = False
     takes_selection: bool = False
     model_field: str = "model_name"
+    command: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command that runs it."""
+        return self.command or ("phase", self.id)
 
     def runner_class(self) -> Any:
         """Imports and returns the runner's class (this is where torch comes in, for phases that need it)."""
@@ -176,6 +182,18 @@ PHASES: tuple[PhaseSpec, ...] = (
         takes_features=True,
         model_field="phase7_3_model_name",
     ),
+)
+
+# No phase: step 3 of the pathway analysis, which the launcher of several workers cuts into slices as it does phases.
+PATHWAY = PhaseSpec(
+    id="pathway",
+    name="pathway discovery",
+    runner="experiment_pathway_token_analysis.src.step3_pathway_discovery:Discovery",
+    reads=(),
+    writes=("validated_pathways.json",),
+    needs="model",
+    sliceable=True,
+    command=("pathway", "--from", "3", "--to", "3"),
 )
 
 OLDER_NUMBERS = {"1": "1.0", "1.2": "3.5", "2": "2.5", "3": "3.8"}

@@ -1,6 +1,7 @@
-"""What a batch carries from one forward pass to the next: its key–value cache, mask, positions, and steering.
+"""What a batch carries from one forward pass to the next: its key–value cache, mask, positions, and its changes.
 
-Left-padded rows need explicit position ids; steering is told of each pass, and follows as rows are dropped or repeated.
+Left-padded rows need explicit position ids; what changes rows (steering, set features) is told of each pass, and
+follows as rows are dropped or repeated.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from common_simplified.steering import SteeringSites
+from common_simplified.row_sites import RowChanges
 
 
 class DecodingState:
-    """The key–value cache of the live rows with their mask and positions; steering is kept in step with it."""
+    """The key–value cache of the live rows with their mask and positions; changes are kept in step with it."""
 
-    def __init__(self, input_ids: torch.Tensor, mask: torch.Tensor, steering: SteeringSites) -> None:
+    def __init__(self, input_ids: torch.Tensor, mask: torch.Tensor, changes: RowChanges) -> None:
         self.input_ids = input_ids
         self.mask = mask
-        self.steering = steering
+        self.changes = changes
         self.cache: DynamicCache | None = None
 
     def forward(self, model: Any, tokens: torch.Tensor | None = None) -> torch.Tensor:
@@ -27,10 +28,10 @@ class DecodingState:
         if self.cache is None:
             self.cache = DynamicCache(config=model.config)
             positions = (self.mask.cumsum(dim=1) - 1).clamp(min=0)
-            self.steering.at_prompt(self.input_ids, self.mask)
+            self.changes.at_prompt(self.input_ids, self.mask)
         else:
             assert tokens is not None
-            self.steering.at_step()
+            self.changes.at_step()
             self.input_ids = tokens.unsqueeze(1)
             self.mask = torch.cat([self.mask, self.mask.new_ones(len(tokens), 1)], dim=1)
             positions = self.mask.sum(dim=1, keepdim=True) - 1
@@ -50,4 +51,4 @@ class DecodingState:
         chosen = torch.tensor(rows, device=self.mask.device)
         self.cache.batch_select_indices(chosen)
         self.mask = self.mask[chosen]
-        self.steering.select(rows)
+        self.changes.select(rows)

@@ -6,8 +6,9 @@ the batch as they do. In float32 a row's tokens do not depend on the batch it is
 which knows its soft-cap; left-padded rows get explicit position ids.
 
 Each row may be steered in a way of its own, at any of the points that the engine was made with: at every real position
-of the prompt and at every new token. What is captured at or after such a point is the steered stream. A row whose
-steering was not applied in each of its forward passes is an error.
+of the prompt and at every new token; or a feature of its own may be set (`patching`), at the newest position of each
+forward pass. What is captured at or after such a point is the changed stream. A row whose change was not made in each
+of its forward passes is an error.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from common.errors import PipelineError
 from common_simplified.activation_hooks import ActivationExtractor
 from common_simplified.decoding_state import DecodingState
 from common_simplified.model_loader import LoadedModel, tokenize_prompts
+from common_simplified.patching import FeaturePatch, PatchingSites
+from common_simplified.row_sites import RowChanges
 from common_simplified.sampling import SampleKey, greedy, sample, uniforms
 from common_simplified.sites import HookPoint
 from common_simplified.steering import Steering, SteeringSites
@@ -37,18 +40,21 @@ class GenerationTimeout(PipelineError):
 
 
 class Request(NamedTuple):
-    """One row: its prompt, when its text is finished, the key of its random draws (None for greedy), its steering."""
+    """One row: its prompt, when its text is finished, the key of its random draws (None for greedy), its change.
+
+    `steering` is a direction that is added, or a feature that is set.
+    """
 
     prompt: str
     finished: Finished
     key: SampleKey | None = None
-    steering: Steering | None = None
+    steering: Steering | FeaturePatch | None = None
 
 
 class Generated(NamedTuple):
     """One row's result; `tokens` holds every token produced, an end-of-text token included.
 
-    `steered_steps` is how many forward passes were steered, one for each new token; None where the row was not steered.
+    `steered_steps` is how many forward passes were changed, one for each new token; None where the row was left alone.
     """
 
     text: str
@@ -78,10 +84,11 @@ class _Row:
 
 
 class GenerationEngine:
-    """Generates with one loaded model; `points` are captured for every prompt, `steering_points` can be steered.
+    """Generates with one loaded model; `points` are captured for every prompt.
 
-    An engine with steering points keeps hooks in the model: use it as a context manager, or `close` it. Compile the
-    model after making the engine, since a compiled model ignores hooks that come later.
+    `steering_points` can be steered, features read at `patching_points` can be set. An engine with either keeps hooks
+    in the model: use it as a context manager, or `close` it. Compile the model after making the engine, since a
+    compiled model ignores hooks that come later.
     """
 
     def __init__(
@@ -91,6 +98,7 @@ class GenerationEngine:
         max_new_tokens: int,
         points: Sequence[HookPoint] = (),
         steering_points: Sequence[HookPoint] = (),
+        patching_points: Sequence[HookPoint] = (),
         steer_bos: bool = True,
         timeout_seconds: float = float("inf"),
         check_stop: Callable[[], None] = lambda: None,
@@ -105,6 +113,11 @@ class GenerationEngine:
         self._end_tokens = end_tokens(self.model, self.tokenizer)
         spared_bos = None if steer_bos else self.tokenizer.bos_token_id
         self._steering = SteeringSites(self.model, steering_points, spared_bos=spared_bos)
+        try:
+            self._changes = RowChanges(self._steering, PatchingSites(self.model, patching_points))
+        except BaseException:
+            self._steering.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -113,8 +126,8 @@ class GenerationEngine:
         self.close()
 
     def close(self) -> None:
-        """Removes the steering hooks; the engine can still generate, but no longer steer."""
-        self._steering.close()
+        """Removes the hooks; the engine can still generate, but no longer change rows."""
+        self._changes.close()
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], temperature: float = 0.0) -> BatchResult:
@@ -131,8 +144,8 @@ class GenerationEngine:
         encoded = self.encode([prompt for prompt, _ in prefills])
         rows = [self._new_row(index, request, temperature) for index, request in enumerate(requests)]
         extractor = ActivationExtractor(self.model, self.points)
-        state = DecodingState(encoded["input_ids"], encoded["attention_mask"], self._steering)
-        with self._steering.loaded([steering for _, steering in prefills]):
+        state = DecodingState(encoded["input_ids"], encoded["attention_mask"], self._changes)
+        with self._changes.loaded([steering for _, steering in prefills]):
             with extractor:
                 logits = state.forward(self.model)
             captured = extractor.get_activations() if self.points else {}
@@ -161,13 +174,13 @@ class GenerationEngine:
                 state.keep(kept)
                 tokens, live = tokens[kept], [live[place] for place in kept]
             elif len(kept) < running:
-                self._steering.count_only(kept)
+                self._changes.count_only(kept)
             running = len(kept)
             logits = state.forward(self.model, tokens)
         self._note_counts(live)
 
     def _note_counts(self, live: list[_Row]) -> None:
-        for row, count in zip(live, self._steering.counts(), strict=True):
+        for row, count in zip(live, self._changes.counts(), strict=True):
             row.steered_steps = count
 
     def encode(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -26,7 +26,7 @@ from common.sae_registry import SaeLocation, locate_sae, missing_layer
 from common_simplified.npz_files import npz_array, npz_row, npz_shapes
 from common_simplified.sites import parse_hook_name
 
-ARCHITECTURES = ("jumprelu", "standard")
+ARCHITECTURES = ("jumprelu", "standard", "topk")
 _LLAMA_SCOPE_NAMES = {
     "W_enc": "encoder.weight",
     "W_dec": "decoder.weight",
@@ -39,7 +39,8 @@ class SaeConfig(NamedTuple):
     """What an SAE's configuration says.
 
     `threshold` is one for all features where the layout stores no array of them; `scale` multiplies the encoder and
-    divides the decoder, for an SAE trained on activations that were multiplied by it.
+    divides the decoder, for an SAE trained on activations that were multiplied by it. `k` is how many features a top-k
+    SAE keeps; with `unit_decoder` they are ranked and given in units of the decoder's norm, which then becomes 1.
     """
 
     architecture: str
@@ -48,6 +49,8 @@ class SaeConfig(NamedTuple):
     model_name: str | None = None
     threshold: float | None = None
     scale: float | None = None
+    k: int | None = None
+    unit_decoder: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,23 @@ class SaeFiles:
         if name == "threshold" and self.config.threshold is not None:
             return torch.ones(self.d_sae) * self.config.threshold
         with _readable(self.weights):
-            return self._scaled(name, self._read(name))
+            values = self._scaled(name, self._read(name))
+        if not self.config.unit_decoder or name not in ("W_enc", "b_enc", "W_dec"):
+            return values
+        norms = self._decoder_norms()
+        return values / norms.unsqueeze(1) if name == "W_dec" else values * norms
 
     def decoder_row(self, index: int) -> torch.Tensor:
         """Reads `W_dec[index]`, shape (d_in,), float32, without reading the rest of the decoder."""
         if not 0 <= index < self.d_sae:
             raise UsageError(f"{self.label} has no feature {index} (it has 0-{self.d_sae - 1}); check the index")
         with _readable(self.weights):
-            return self._scaled("W_dec", self._read_row(index))
+            row = self._scaled("W_dec", self._read_row(index))
+        return row / row.norm() if self.config.unit_decoder else row
+
+    def _decoder_norms(self) -> torch.Tensor:
+        with _readable(self.weights):
+            return self._scaled("W_dec", self._read("W_dec")).norm(dim=1)
 
     def _read(self, name: str) -> torch.Tensor:
         if self.weights.suffix == ".npz":
@@ -182,9 +194,19 @@ def _gemma_scope_config(location: SaeLocation, source: SaeSource) -> SaeConfig:
 def _llama_scope_config(stored: dict[str, Any], location: SaeLocation) -> SaeConfig:
     # SAELens multiplies the threshold by the factor of the hyperparameters and the weights by that of its registry.
     scale = stored["d_model"] ** 0.5 / stored["dataset_average_activation_norm"]["in"]
-    threshold = stored["jump_relu_threshold"] * scale
     weight_scale = location.norm_scaling_factor or scale
+    if stored.get("act_fn", "jumprelu") == "topk":  # as trained; the published ones were turned into JumpReLU
+        by_norm = bool(stored.get("sparsity_include_decoder_norm", False))
+        k = _k_of(stored["top_k"])
+        return SaeConfig("topk", False, stored["hook_point_in"], location.model, None, weight_scale, k, by_norm)
+    threshold = stored["jump_relu_threshold"] * scale
     return SaeConfig("jumprelu", False, stored["hook_point_in"], location.model, threshold, weight_scale)
+
+
+def _k_of(value: Any) -> int:
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"k = {value!r}")
+    return value
 
 
 def _sae_lens_config(stored: dict[str, Any], location: SaeLocation) -> SaeConfig:
@@ -195,10 +217,14 @@ def _sae_lens_config(stored: dict[str, Any], location: SaeLocation) -> SaeConfig
         apply_b_dec_to_input=bool(stored.get("apply_b_dec_to_input", True)),
         hook_name=str(hook_name),
         model_name=metadata.get("model_name") or location.model,
+        k=_k_of(stored["k"]) if stored.get("architecture") == "topk" else None,
+        unit_decoder=bool(stored.get("rescale_acts_by_decoder_norm", False)),
     )
     label = f"SAE {location.sae_id} of {location.repo}"
     if config.architecture not in ARCHITECTURES:
-        raise UsageError(f"{label} has architecture {config.architecture!r}, expected {' or '.join(ARCHITECTURES)}")
+        raise UsageError(f"{label} has architecture {config.architecture!r}, expected {', '.join(ARCHITECTURES)}")
+    if config.unit_decoder and config.k is None:
+        raise UsageError(f"{label} has rescale_acts_by_decoder_norm without being a top-k SAE; choose another SAE")
     activation = stored.get("activation_fn") or stored.get("activation_fn_str") or "relu"
     for key, value, plain in (
         ("normalize_activations", stored.get("normalize_activations") or "none", "none"),

@@ -1,10 +1,10 @@
 """Loads sparse autoencoders: whole ones as `sae_lens.SAE`, or only what encoding needs.
 
 Three layouts are read: SAELens's own (`cfg.json`, `sae_weights.safetensors`), GemmaScope's `params.npz` (Lieberum et
-al. 2024, arXiv 2408.05147) and LlamaScope's (He et al. 2024, arXiv 2410.20526). The files come through `common.hub`, so
-that the revision is pinned; SAELens then builds the object. Decoder norms are never folded. A 16k SAE of gemma-2-2b is
-302 MB in float32 and loads in 1.2 s on one core, its encoder alone in 0.5 s; the first use of SAELens adds its import,
-several seconds, which the encoder does without.
+al. 2024, arXiv 2408.05147) and LlamaScope's (He et al. 2024, arXiv 2410.20526), with JumpReLU, ReLU or top-k codes. The
+files come through `common.hub`, so that the revision is pinned; SAELens then builds the object. Decoder norms are never
+folded, but by a top-k SAE that says so. A 16k SAE of gemma-2-2b is 302 MB in float32 and loads in 1.2 s on one core,
+its encoder alone in 0.5 s; the first use of SAELens adds its import, several seconds, which the encoder does without.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class SaeIdentity(NamedTuple):
 class Encoder:
     """The encoding half of an SAE, float32: W_enc (d_in, d_sae), b_enc (d_sae), threshold (d_sae) or None (ReLU).
 
-    `b_dec` (d_in) is present only where it is subtracted from the input; `hook_name` names the residual stream.
+    `b_dec` (d_in) is present only where it is subtracted from the input; `hook_name` names the residual stream; `k` is
+    how many features a top-k SAE keeps (Gao et al. 2024, arXiv 2406.04093), None for any other.
     """
 
     W_enc: torch.Tensor
@@ -68,6 +69,7 @@ class Encoder:
     threshold: torch.Tensor | None
     b_dec: torch.Tensor | None
     hook_name: str
+    k: int | None = None
 
     @property
     def d_in(self) -> int:
@@ -82,11 +84,14 @@ class Encoder:
     @torch.no_grad()
     def encode(self, x: torch.Tensor) -> torch.Tensor:
         """Returns the features' activations (..., d_sae) at residual vectors `x` (..., d_in), equal to SAELens's."""
-        return jump_relu(self._centred(x) @ self.W_enc + self.b_enc, self.threshold)
+        pre = self._centred(x) @ self.W_enc + self.b_enc
+        return jump_relu(pre, self.threshold) if self.k is None else top_k(pre, self.k)
 
     @torch.no_grad()
     def encode_features(self, x: torch.Tensor, indices: list[int]) -> torch.Tensor:
-        """Returns the activations (..., len(indices)) of some features only, without computing the others."""
+        """Returns the activations (..., len(indices)) of some features; of a top-k SAE all are computed for it."""
+        if self.k is not None:
+            return self.encode(x)[..., indices]
         threshold = None if self.threshold is None else self.threshold[indices]
         return jump_relu(self._centred(x) @ self.W_enc[:, indices] + self.b_enc[indices], threshold)
 
@@ -108,6 +113,12 @@ def jump_relu(pre: torch.Tensor, threshold: torch.Tensor | None) -> torch.Tensor
     """Returns ReLU of `pre`, zero also where `pre` does not exceed `threshold` (Rajamanoharan et al. 2024, eq. 3)."""
     acts = torch.relu(pre)
     return acts if threshold is None else acts * (pre > threshold).to(acts.dtype)
+
+
+def top_k(pre: torch.Tensor, k: int) -> torch.Tensor:
+    """Returns ReLU of the `k` largest of `pre` along its last dimension, and zero elsewhere."""
+    values, indices = torch.topk(pre, k=min(k, pre.shape[-1]), dim=-1, sorted=False)
+    return torch.zeros_like(pre).scatter_(-1, indices, values.relu())
 
 
 def load_sae(profile: Profile | SaeSource, layer: int, device: str | torch.device = "cpu") -> SAE:
@@ -141,6 +152,7 @@ def load_encoder(profile: Profile | SaeSource, layer: int, device: str | torch.d
         threshold=files.array("threshold") if jumprelu else None,
         b_dec=files.array("b_dec") if centred else None,
         hook_name=files.config.hook_name,
+        k=files.config.k,
     )
     return encoder.to(device)
 
@@ -187,6 +199,7 @@ def _sae_lens_cfg(files: SaeFiles) -> dict[str, Any]:
     stated = _LLAMA_SCOPE_METADATA if files.location.layout == "llama_scope" else _GEMMA_SCOPE_METADATA
     return {
         "architecture": files.config.architecture,
+        **({} if files.config.k is None else {"k": files.config.k}),
         "d_in": files.d_in,
         "d_sae": files.d_sae,
         "apply_b_dec_to_input": files.config.apply_b_dec_to_input,
@@ -199,4 +212,8 @@ def _sae_lens_cfg(files: SaeFiles) -> dict[str, Any]:
 
 
 def _state(files: SaeFiles) -> dict[str, torch.Tensor]:
-    return {name: files.array(name) for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")}
+    return {name: files.array(name) for name in _array_names(files)}
+
+
+def _array_names(files: SaeFiles) -> list[str]:
+    return ["W_enc", "b_enc", "W_dec", "b_dec", *(["threshold"] if files.config.architecture == "jumprelu" else [])]

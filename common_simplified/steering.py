@@ -1,24 +1,24 @@
 """Steering: adding a direction, times a coefficient, to the residual stream (Turner et al. 2023, arXiv 2308.10248).
 
-`SteeringSites` is what the generation engine steers with. Its hooks are registered once and stay as long as the engine:
-a compiled model ignores a hook that comes later. Each adds a vector of its own to every row, so one batch holds many
-directions, coefficients and layers; loading other rows writes tensors in place and compiles nothing anew. Steered
-passes are counted by a tensor in the hook itself, where they happen. `SteeringHook` is the simple form, for notebooks.
+`SteeringSites` is what the generation engine steers with: permanent hooks (see `row_sites`), which add to every row a
+vector of its own, so one batch holds many directions, coefficients and layers. `SteeringHook` is the simple form, for
+notebooks.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 from common.config import SITES
 from common.errors import PipelineError, UsageError
+from common_simplified.row_sites import RowSite, RowSites
 from common_simplified.sites import HookPoint, register_writer
 
 
@@ -40,159 +40,57 @@ class Steering:
         return self.direction.detach() * self.coefficient
 
 
-class SteeringSites:
-    """Permanent hooks at `points` of a model, which steer the rows that are loaded and nothing while none are.
+class SteeringSite(RowSite[Steering]):
+    """One hook that adds a vector of its own to every row: `added` (rows, 1, d_model) in the model's dtype."""
 
-    Use it as a context manager, or `close` it; either removes the hooks. `spared_bos` is the id of the BOS token where
-    that is not to be steered. Around one batch: `loaded`, then `at_prompt` before the prefill and `at_step` before each
-    decoding step, `select` as rows are dropped or repeated, `count_only` as they finish, `counts` at the end.
-    """
-
-    def __init__(self, model: Any, points: Sequence[HookPoint], *, spared_bos: int | None = None) -> None:
-        self.spared_bos = spared_bos
-        self._width, self._dtype, self._device = int(model.config.hidden_size), model.dtype, model.device
-        self._sites = {point: _Site() for point in points}
-        self._rows: list[Steering | None] = []
-        self._steered = self._in_prompt = False
-        with ExitStack() as hooks:
-            for point, site in self._sites.items():
-                hooks.callback(register_writer(model, point, site.add).remove)
-            self._hooks = hooks.pop_all()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Removes every hook; the model is as it was, and no row can be steered any more."""
-        self._unload()
-        self._sites.clear()
-        self._hooks.close()
-
-    @contextmanager
-    def loaded(self, rows: Sequence[Steering | None]) -> Iterator[None]:
-        """Steers `rows` within the context, counting from 0; a row of None is left alone and not counted."""
-        for steering in rows:
-            if steering is not None:
-                self._require_possible(steering)
-        self._rows = list(rows)
-        self._steered = any(steering is not None for steering in rows)
-        try:
-            if self._steered:
-                for point, site in self._sites.items():
-                    at_point = [item if item is not None and item.point == point else None for item in rows]
-                    site.load(at_point, self._width, self._dtype, self._device)
-            yield
-        finally:
-            self._unload()
-
-    def at_prompt(self, input_ids: torch.Tensor, mask: torch.Tensor) -> None:
-        """Tells which positions of the prefill are steered: the real ones, `mask` (rows, positions) being 0 at padding.
-
-        The BOS that a row begins with is steered too, unless it is spared.
-        """
-        if not self._steered:
-            return
-        steered = mask != 0
-        if self.spared_bos is not None:
-            first = steered & (mask.cumsum(dim=1) == 1)
-            steered &= ~(first & (input_ids == self.spared_bos))
-        self._place(steered)
-        self._in_prompt = True
-
-    def at_step(self) -> None:
-        """Tells that one new token a row comes next: all are steered."""
-        if self._steered and self._in_prompt:
-            self._place(torch.ones(len(self._rows), 1, dtype=torch.bool, device=self._device))
-            self._in_prompt = False
-
-    def select(self, rows: Sequence[int]) -> None:
-        """Goes on with `rows`, in that order, their counts included: some are dropped, or one is repeated."""
-        self._rows = [self._rows[row] for row in rows]
-        if not self._steered:
-            return
-        chosen = torch.tensor(rows, device=self._device)
-        for site in self._sites.values():
-            site.select(chosen)
-
-    def count_only(self, rows: Sequence[int]) -> None:
-        """Stops counting for every other row, which is finished."""
-        if not self._steered:
-            return
-        unfinished = torch.zeros(len(self._rows), dtype=torch.int64)
-        unfinished[list(rows)] = 1
-        unfinished = unfinished.to(self._device)
-        for site in self._sites.values():
-            site.counted.mul_(unfinished)
-
-    def counts(self) -> list[int | None]:
-        """Returns each row's number of steered forward passes so far, None where it is not steered."""
-        if not self._steered:
-            return [None] * len(self._rows)
-        counts = torch.stack([site.counts for site in self._sites.values()]).sum(dim=0).tolist()
-        return [None if item is None else int(count) for item, count in zip(self._rows, counts, strict=True)]
-
-    def _place(self, steered: torch.Tensor) -> None:
-        for site in self._sites.values():
-            site.mask = _written(site.mask, steered.unsqueeze(-1).to(self._dtype))
-
-    def _unload(self) -> None:
-        self._rows, self._steered = [], False
-        for site in self._sites.values():
-            site.active = False
-
-    def _require_possible(self, steering: Steering) -> None:
-        if steering.point not in self._sites:
-            known = ", ".join(map(str, self._sites)) or "none"
-            raise UsageError(
-                f"{steering.point} cannot be steered: hooks stand at {known}; name it when making the engine"
-            )
-        if len(steering.direction) != self._width:
-            raise UsageError(
-                f"the direction at {steering.point} has {len(steering.direction)} components and the model's residual "
-                f"stream {self._width}; take a direction of this model"
-            )
-
-
-class _Site:
-    """One hook: what it adds to each row (`added`), where (`mask`), for whom it counts (`counted`), and the counts.
-
-    Shapes: `added` (rows, 1, d_model) and `mask` (rows, positions, 1) in the model's dtype; `counted`, 1 or 0, and
-    `counts` (rows,), int64. Tensors are overwritten in place where their shape stays, for the sake of captured graphs.
-    """
+    row_tensors: ClassVar[tuple[str, ...]] = ("added",)
 
     def __init__(self) -> None:
-        self.active = False
-        self.added = self.mask = self.counted = self.counts = torch.empty(0)
+        super().__init__()
+        self.added = torch.empty(0)
 
-    def add(self, stream: torch.Tensor) -> torch.Tensor:
-        """Returns the stream (rows, positions, d_model) with every row's vector added at its steered positions."""
-        if not self.active:
-            return stream
-        assert stream.shape[:2] == self.mask.shape[:2], f"stream {stream.shape}, mask {self.mask.shape}"
-        self.counts.add_(self.counted)
-        return torch.addcmul(stream, self.added, self.mask)
+    def additions(self, stream: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """Returns every row's vector."""
+        return self.added
 
-    def load(self, rows: Sequence[Steering | None], width: int, dtype: torch.dtype, device: torch.device) -> None:
-        """Takes over the rows of a new batch; None adds zero and is not counted."""
+    def fill(self, rows: Sequence[Steering | None], width: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Returns the vectors of a new batch, made in float32 and given in the model's `dtype`."""
         added = torch.zeros(len(rows), 1, width)
         for row, steering in enumerate(rows):
             if steering is not None:
                 added[row, 0] = steering.addition()
-        steered = torch.tensor([steering is not None for steering in rows], dtype=torch.int64)
-        self.added = _written(self.added, added.to(device, dtype))
-        self.counted = _written(self.counted, steered.to(device))
-        self.counts = _written(self.counts, torch.zeros_like(steered, device=device))
-        self.active = True
+        return {"added": added.to(dtype)}
 
-    def select(self, chosen: torch.Tensor) -> None:
-        """Keeps the rows `chosen`, in that order."""
-        self.added = _written(self.added, self.added[chosen])
-        self.mask = _written(self.mask, self.mask[chosen])
-        self.counted = _written(self.counted, self.counted[chosen])
-        self.counts = _written(self.counts, self.counts[chosen])
+
+class SteeringSites(RowSites[Steering]):
+    """Permanent hooks that steer the rows that are loaded, at every real position and every new token.
+
+    `spared_bos` is the id of the BOS token where that is not to be steered.
+    """
+
+    kind = Steering
+    site = SteeringSite
+
+    def __init__(self, model: Any, points: Sequence[HookPoint], *, spared_bos: int | None = None) -> None:
+        super().__init__(model, points)
+        self.spared_bos = spared_bos
+
+    def prompt_positions(self, input_ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Returns the real positions; the BOS that a row begins with is steered too, unless it is spared."""
+        steered = mask != 0
+        if self.spared_bos is not None:
+            first = steered & (mask.cumsum(dim=1) == 1)
+            steered &= ~(first & (input_ids == self.spared_bos))
+        return steered
+
+    def require_possible(self, change: Steering) -> None:
+        """Raises `UsageError` for a point without a hook, or a direction of another model."""
+        self.require_point(change, "steered")
+        if len(change.direction) != self._width:
+            raise UsageError(
+                f"the direction at {change.point} has {len(change.direction)} components and the model's residual "
+                f"stream {self._width}; take a direction of this model"
+            )
 
 
 class SteeringHook:
@@ -260,10 +158,3 @@ def _require_finite(direction: torch.Tensor, coefficient: float) -> None:
         )
     if not math.isfinite(coefficient):
         raise UsageError(f"the steering coefficient {coefficient} is not finite; give a number")
-
-
-def _written(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Returns `old` overwritten with `new` where both have the same shape and type, otherwise `new`."""
-    if (old.shape, old.dtype, old.device) != (new.shape, new.dtype, new.device):
-        return new
-    return old.copy_(new)

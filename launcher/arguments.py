@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from cli.parser import EPILOG, Parser, phase_options
-from common.phases import PhaseSpec
+from cli.parser import EPILOG, Parser, pathway_options, phase_options
+from cli.pathway_options import analysis_options
+from common.errors import UsageError
+from common.phases import PATHWAY, PhaseSpec
 from common.profiles import REPOSITORY
 from common.runs.slices import Span
 from launcher import local, slurm
@@ -33,9 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=f"A phase that cannot be sliced runs as one process on the first device. {EPILOG}",
     )
     parser.add_argument("--verbose", action="store_true", help="say more while working")
-    parser.add_argument("--phase", required=True, metavar="N", help="the phase's id, as text: 2.10 is not 2.1")
+    what = f"the phase's id, as text: 2.10 is not 2.1; or {PATHWAY.id}: step 3 of the pathway analysis, in its targets"
+    parser.add_argument("--phase", required=True, metavar="N", help=what)
     parser.add_argument("--engine", choices=ENGINES, default="local", help="what runs workers (default: local)")
     phase_options(parser)
+    analysis_options(parser.add_argument_group(f"the pathway analysis (--phase {PATHWAY.id})"))
     for engine in ENGINES.values():
         engine.add_options(parser)
     return parser
@@ -65,8 +69,10 @@ class Commands:
 
     def worker(self, device: str, span: Span, batch_size: int, *more: str) -> tuple[str, ...]:
         """Returns the command of the worker on positions `span`."""
-        words = ["--start", str(span.start), "--end", str(span.end), "--worker", "--batch-size", str(batch_size)]
-        return self._of(_NOT_FOR_WORKERS, device, *words, *more)
+        words = ["--start", str(span.start), "--end", str(span.end), "--worker"]
+        if self.spec is PATHWAY:  # its batches are of targets, and a setting of its own
+            return self._of(_NOT_FOR_WORKERS - {"batch_size"}, device, *words, *more)
+        return self._of(_NOT_FOR_WORKERS, device, *words, "--batch-size", str(batch_size), *more)
 
     def merging(self, device: str) -> tuple[str, ...]:
         """Returns the command that publishes what the workers made."""
@@ -74,18 +80,21 @@ class Commands:
 
     def _of(self, without: Collection[str], device: str, *more: str) -> tuple[str, ...]:
         verbose = ["--verbose"] if self.parsed.verbose else []
-        words = [*passed_on(self.parsed, without), "--device", device, *more, "--go-on", self.go_on]
-        return (sys.executable, str(REPOSITORY / "run.py"), *verbose, "phase", self.spec.id, *words)
+        known = _discovery_options if self.spec is PATHWAY else phase_options
+        words = [*passed_on(self.parsed, without, known), "--device", device, *more, "--go-on", self.go_on]
+        return (sys.executable, str(REPOSITORY / "run.py"), *verbose, *self.spec.words, *words)
 
     def _dry(self) -> list[str]:
         return ["--dry-run"] if self.parsed.dry_run else []
 
 
-def passed_on(parsed: argparse.Namespace, without: Collection[str]) -> Iterator[str]:
-    """Yields the options of a phase that were given, as words of a command line."""
-    known = Parser(add_help=False)
-    phase_options(known)
-    for action in known._actions:
+def passed_on(
+    parsed: argparse.Namespace,
+    without: Collection[str],
+    options: Callable[[argparse.ArgumentParser], None] = phase_options,
+) -> Iterator[str]:
+    """Yields those of a phase's `options` that were given, as words of a command line."""
+    for action in _actions(options):
         value, option = getattr(parsed, action.dest), action.option_strings[0]
         if action.dest in without or value is None or value is False:
             continue
@@ -96,3 +105,29 @@ def passed_on(parsed: argparse.Namespace, without: Collection[str]) -> Iterator[
         else:
             for item in value if isinstance(value, list) else [value]:
                 yield f"{option}={item}"
+
+
+def refuse_options_of_others(parsed: argparse.Namespace) -> None:
+    """Raises `UsageError` for an option that means something to phases alone, or to the pathway analysis alone."""
+    phases, analysis = ({item.dest: item for item in _actions(known)} for known in (phase_options, _discovery_options))
+    foreign = phases.keys() - analysis.keys() if parsed.phase == PATHWAY.id else analysis.keys() - phases.keys()
+    known = {**phases, **analysis}
+    given = sorted(known[name].option_strings[0] for name in foreign if getattr(parsed, name) not in (None, False))
+    if given:
+        what = "nothing to the pathway analysis" if parsed.phase == PATHWAY.id else "something to --phase pathway alone"
+        raise UsageError(f"{', '.join(given)}: it means {what}; leave it out")
+
+
+def _discovery_options(command: argparse.ArgumentParser) -> None:
+    """Adds the options of step 3 of the pathway analysis."""
+    command.add_argument("--start", type=int)
+    command.add_argument("--end", type=int)
+    for mode in ("--fresh", "--dry-run"):
+        command.add_argument(mode, action="store_true")
+    pathway_options(command)
+
+
+def _actions(options: Callable[[argparse.ArgumentParser], None]) -> list[argparse.Action]:
+    known = Parser(add_help=False)
+    options(known)
+    return known._actions

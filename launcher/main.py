@@ -15,11 +15,11 @@ from cli.phase import refuse_unusable
 from common.config import Config
 from common.errors import UsageError
 from common.logging import get_logger, setup_console
-from common.phases import OLDER_NUMBERS, PhaseSpec, get_phase
+from common.phases import OLDER_NUMBERS, PATHWAY, PhaseSpec, get_phase
 from common.runs.artifacts import PhasePaths
 from common.runs.interruption import StopRequest, polite_stop
 from common.runs.labelling import check_sandbox
-from launcher.arguments import ENGINES, Commands, build_parser
+from launcher.arguments import ENGINES, Commands, build_parser, refuse_options_of_others
 from launcher.devices import alone
 from launcher.engine import Device, Place
 from launcher.launch import Launch, works_of
@@ -39,24 +39,43 @@ def main(arguments: Sequence[str]) -> int:
 def _answer(arguments: Sequence[str]) -> int:
     parsed = build_parser().parse_args(list(arguments))
     setup_console(verbose=parsed.verbose)
-    spec = get_phase(parsed.phase)
-    resolved = resolved_config(parsed)
-    refuse_unusable(spec, resolved.config, run_options(parsed, resolved))
+    refuse_options_of_others(parsed)
+    spec, config, paths = _discovery(parsed) if parsed.phase == PATHWAY.id else _phase(parsed)
     _refuse_other_engines_options(parsed)
-    if parsed.phase in OLDER_NUMBERS and parsed.phase != "1":
-        _log.info("phase %s is today's phase %s: running that", parsed.phase, spec.id)
-    devices = ENGINES[parsed.engine].devices(parsed, resolved.config)
+    devices = ENGINES[parsed.engine].devices(parsed, config)
     with _stopping() as stop:
         try:
-            return _run(spec, parsed, resolved.config, devices, stop)
+            return _run(spec, parsed, config, paths, devices, stop)
         except StepFailed as failed:  # it has said why
             return failed.exit_code
 
 
+def _phase(parsed: argparse.Namespace) -> tuple[PhaseSpec, Config, PhasePaths]:
+    """Returns the phase that is asked for, its configuration and its place; refuses what can be refused."""
+    spec, resolved = get_phase(parsed.phase), resolved_config(parsed)
+    refuse_unusable(spec, resolved.config, run_options(parsed, resolved))
+    if parsed.phase in OLDER_NUMBERS and parsed.phase != "1":
+        _log.info("phase %s is today's phase %s: running that", parsed.phase, spec.id)
+    return spec, resolved.config, PhasePaths(resolved.config.phase_dir(spec.id))
+
+
+def _discovery(parsed: argparse.Namespace) -> tuple[PhaseSpec, Config, PhasePaths]:
+    """Returns step 3 of the pathway analysis in the same way."""
+    from cli.pathway import ready_for_discovery
+
+    run = ready_for_discovery(parsed)
+    return PATHWAY, run.config, PhasePaths(run.paths.pathways)
+
+
 def _run(
-    spec: PhaseSpec, parsed: argparse.Namespace, config: Config, devices: Sequence[Device], stop: StopRequest
+    spec: PhaseSpec,
+    parsed: argparse.Namespace,
+    config: Config,
+    paths: PhasePaths,
+    devices: Sequence[Device],
+    stop: StopRequest,
 ) -> int:
-    commands, paths = Commands(spec, parsed), PhasePaths(config.phase_dir(spec.id))
+    commands = Commands(spec, parsed)
     steps = Steps(alone(devices[0]), stop, commands.go_on)
     if not spec.sliceable:
         _log.info("phase %s works on all problems at once: one process on %s", spec.id, devices[0].name)

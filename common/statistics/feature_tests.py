@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.statistics.contingency import hypergeometric_weights
 from common.statistics.selection import BoolArray, FloatArray, IntArray, class_sizes, feature_chunks
 
 
@@ -57,12 +58,7 @@ def fisher_p_values(correct: IntArray, incorrect: IntArray, n_correct: int, n_in
 @lru_cache(maxsize=4096)
 def _fisher_table(n_fires: int, n_correct: int, n_incorrect: int) -> tuple[float, ...]:
     """p-value for every possible number of correct problems among `n_fires`, from the smallest possible number on."""
-    smallest, largest = max(0, n_fires - n_incorrect), min(n_fires, n_correct)
-    weight = math.comb(n_correct, smallest) * math.comb(n_incorrect, n_fires - smallest)
-    weights = [weight]
-    for k in range(smallest, largest):
-        weight = weight * (n_correct - k) * (n_fires - k) // ((k + 1) * (n_incorrect - n_fires + k + 1))
-        weights.append(weight)
+    weights = hypergeometric_weights(n_fires, n_correct, n_incorrect)
     ascending = sorted(weights)
     at_most = dict(zip(ascending, accumulate(ascending), strict=True))  # a tied weight keeps its last, largest sum
     total = math.comb(n_correct + n_incorrect, n_fires)
@@ -149,6 +145,25 @@ def mann_whitney_p_values(ranks: RankSums) -> FloatArray:
 
 def _u_statistic(ranks: RankSums) -> FloatArray:
     return ranks.rank_sum_correct - ranks.n_correct * (ranks.n_correct + 1) / 2
+
+
+def cohens_d(values: NDArray[np.floating], labels: BoolArray) -> FloatArray:
+    """Returns Cohen's d of each feature, correct minus incorrect; nan where the feature is constant in both classes.
+
+    `values` has shape (n_problems, n_features). The means' difference over the pooled standard deviation, each class's
+    variance with n - 1 (Cohen, Statistical Power Analysis, 2nd ed. 1988, 2.5.1), in float64.
+    """
+    sizes = class_sizes(labels, at_least=2)
+    d = np.full(values.shape[1], np.nan)
+    for chunk in feature_chunks(values.shape[1]):
+        part = values[:, chunk].astype(np.float64)
+        correct, incorrect = part[labels], part[~labels]
+        squares = np.square(correct - correct.mean(axis=0)).sum(axis=0)
+        squares += np.square(incorrect - incorrect.mean(axis=0)).sum(axis=0)
+        pooled = np.sqrt(squares / (sizes.n_correct + sizes.n_incorrect - 2))
+        difference = correct.mean(axis=0) - incorrect.mean(axis=0)
+        np.divide(difference, pooled, out=d[chunk], where=pooled > 0)
+    return d
 
 
 def welch_t(values: NDArray[np.floating], labels: BoolArray) -> FloatArray:

@@ -38,6 +38,21 @@ class PathwayPaths:
         return self.results / "audit" / "data_validation.json"
 
     @property
+    def features(self) -> Path:
+        """Step 0's tested features, one row each."""
+        return self.audit.with_name("features.parquet")
+
+    @property
+    def trials(self) -> Path:
+        """Step 0's trials, each once, sorted by feature."""
+        return self.audit.with_name("trials.parquet")
+
+    @property
+    def audit_timings(self) -> Path:
+        """How long the audit took and how much memory; another file, so that the report's bytes repeat."""
+        return self.audit.with_name("timings.json")
+
+    @property
     def prototype(self) -> Path:
         """Step 2's one feature."""
         return self.results / "prototype" / "single_feature_test.json"
@@ -58,9 +73,34 @@ class PathwayPaths:
         return self.results / "tokens" / "token_associations.json"
 
     @property
+    def token_effects(self) -> Path:
+        """Every token that step 4 tested, also those that it does not keep."""
+        return self.results / "tokens" / "token_effects.parquet"
+
+    @property
+    def token_timings(self) -> Path:
+        """How long step 4 took."""
+        return self.results / "tokens" / "timings.json"
+
+    @property
     def integrated(self) -> Path:
         """Step 5's directory: `integrated.json`, tables, summary, plots."""
         return self.results / "integrated"
+
+    @property
+    def producer(self) -> Path:
+        """What make_patching_study.py has finished so far, and its record; laid out as a phase's."""
+        return self.root / "producer"
+
+    @property
+    def locks(self) -> Path:
+        """The lock of whoever runs steps here."""
+        return self.root / "locks"
+
+    @property
+    def logs(self) -> Path:
+        """What the orchestrator said."""
+        return self.root / "logs"
 
     def manifest(self, step: int) -> Path:
         """What a step ran on, made, and how it ended."""

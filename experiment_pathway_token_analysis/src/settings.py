@@ -214,11 +214,12 @@ def _merged(tables: dict[str, Any], over: Any, where: str) -> dict[str, Any]:
 
 def _refuse_nonsense(settings: Settings, file: Path) -> None:
     study = settings.study
+    if len(study.classes) != 2 or len(set(study.classes)) != 2:
+        raise UsageError(f"{file}: study.classes = {list(study.classes)}: expected two names")
     wanted = {study.condition(name, what) for name in study.classes for what in ("baseline", "own", "opposite")}
     shares = ("selection.alpha", "replay.alpha", "tokens.alpha", "producer.alpha", "replay.min_sign_agreement")
     checks = {
         f"study.kind = {study.kind!r}: expected {' or '.join(KINDS)}": study.kind in KINDS,
-        f"study.classes = {list(study.classes)}: expected two names": len(set(study.classes)) == 2,
         f"study.conditions: expected {', '.join(sorted(wanted))}": set(study.conditions) == wanted,
         "study.conditions: one name stands for two conditions": len(study.canonical())
         == sum(1 + len(aliases) for aliases in study.conditions.values()),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,15 @@ from experiment_pathway_token_analysis.src.settings import Settings
 NAMES = ("data audit", "causal features", "prototype", "pathway discovery", "token association", "integration")
 # What each step needs to have passed.
 NEEDS: dict[int, tuple[int, ...]] = {0: (), 1: (0,), 2: (1,), 3: (0, 2), 4: (3,), 5: (4,)}
+# The settings that change what each step finds; the seed and the model count everywhere.
+USES: dict[int, tuple[str, ...]] = {
+    0: ("study",),
+    1: ("study", "selection"),
+    2: ("study", "prototype", "memory_ceiling_gb"),
+    3: ("study", "gradient", "replay", "memory_ceiling_gb"),
+    4: ("study", "tokens"),
+    5: ("study", "selection", "gradient", "replay", "tokens"),
+}
 PASSED, FAILED = "passed", "failed"
 
 
@@ -44,6 +53,12 @@ class Run:
         """Where the patching study lies."""
         given = Path(self.settings.study.directory).expanduser()
         return given if given.is_absolute() else self.paths.root / given
+
+    @property
+    def selected_layers(self) -> range:
+        """The layers whose features go on (step 1)."""
+        last = self.settings.selection.last_layer
+        return range(self.settings.selection.first_layer, (self.profile.n_layers - 1 if last is None else last) + 1)
 
 
 class StepResult(NamedTuple):
@@ -72,6 +87,7 @@ def write_manifest(run: Run, step: int, result: StepResult) -> None:
             "message": result.message,
             "settings": run.settings.as_dict(),
             "profile": run.profile.name,
+            "model": model_named(run),
             "limit": run.limit,
             "forced": run.force,
             "inputs": {_named(run, path): sha256_file(path) for path in result.inputs},
@@ -111,7 +127,7 @@ def is_current(run: Run, step: int) -> bool:
     if not path.is_file():
         return False
     manifest = read_json(path)
-    same = manifest["settings"] == read_back(run.settings) and manifest["profile"] == run.profile.name
+    same = not changed_settings(run, step, manifest)
     files = {**manifest["inputs"], **manifest["outputs"]}
     whole = all(
         (run.paths.root / name).is_file() and sha256_file(run.paths.root / name) == files[name] for name in files
@@ -119,8 +135,18 @@ def is_current(run: Run, step: int) -> bool:
     return manifest["status"] == PASSED and same and manifest["limit"] == run.limit and whole
 
 
-def _is(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256_file(path) == digest
+def changed_settings(run: Run, step: int, manifest: Mapping[str, Any]) -> list[str]:
+    """Returns what a step's manifest was written under that is another now: sections of the settings, the model."""
+    now, then = read_back(run.settings), manifest["settings"]
+    changed = [name for name in (*USES[step], "seed") if now[name] != then[name]]
+    changed += ["profile"] if manifest["profile"] != run.profile.name else []
+    return [*changed, *(["model"] if manifest["model"] != model_named(run) else [])]
+
+
+def model_named(run: Run) -> dict[str, Any]:
+    """Returns which model a run computes with, as configured."""
+    config = run.config
+    return {"name": config.model_name, "revision": config.model_revision, "dtype": config.dtype}
 
 
 def read_back(settings: Settings) -> Any:

@@ -107,15 +107,18 @@ def write_sae_lens(root: Path, *, n_layers: int = N_LAYERS, apply_b_dec: bool = 
             "reshape_activations": "none",
             "metadata": metadata,
         }
-        if changes.get("architecture") == "standard":
+        if changes.get("architecture") in ("standard", "topk"):
             del arrays["threshold"]
         (folder / "cfg.json").write_text(json.dumps({**cfg, **changes}))
         save_file(arrays, folder / "sae_weights.safetensors")
     return root
 
 
-def write_llama_scope(root: Path, *, n_layers: int = 1, activation_norm: float = 2.5) -> Path:
-    """Writes SAEs as LlamaScope lays them out: Llama3_1-8B-Base-LNR-8x/hyperparams.json and final.safetensors."""
+def write_llama_scope(root: Path, *, n_layers: int = 1, activation_norm: float = 2.5, **changes: Any) -> Path:
+    """Writes SAEs as LlamaScope lays them out: Llama3_1-8B-Base-LNR-8x/hyperparams.json and final.safetensors.
+
+    `changes` go into hyperparams.json.
+    """
     from safetensors.numpy import save_file
 
     for layer in range(n_layers):
@@ -136,7 +139,7 @@ def write_llama_scope(root: Path, *, n_layers: int = 1, activation_norm: float =
             "dataset_average_activation_norm": {"in": activation_norm, "out": activation_norm},
             "hook_point_in": f"blocks.{layer}.hook_resid_post",
         }
-        (folder / "hyperparams.json").write_text(json.dumps(hyperparams))
+        (folder / "hyperparams.json").write_text(json.dumps({**hyperparams, **changes}))
     return root
 
 
@@ -259,4 +262,7 @@ def every_source(tmp_path: Path) -> dict[str, SaeSource]:
         "gemma_scope": scope(str(write_gemma_scope(tmp_path / "d"))),
         "gemma_scope, compressed": scope(str(write_gemma_scope(tmp_path / "e", compressed=True))),
         "llama_scope": scope(str(write_llama_scope(tmp_path / "f")), **llama),
+        "topk": lens(str(write_sae_lens(tmp_path / "g", architecture="topk", k=5))),
+        "topk, b_dec subtracted": lens(str(write_sae_lens(tmp_path / "h", architecture="topk", k=5, apply_b_dec=True))),
+        "llama_scope, topk": scope(str(write_llama_scope(tmp_path / "i", act_fn="topk", top_k=5)), **llama),
     }

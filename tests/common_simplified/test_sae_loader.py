@@ -299,3 +299,22 @@ def test_the_metadata_decide_where_an_sae_reads_even_against_its_folder(tmp_path
     source = fixtures.sae_lens_source(str(fixtures.write_sae_lens(tmp_path, n_layers=1, **changes)))
     identity = sae_identity(source, 0)
     assert (identity.layer, identity.site) == (1, "resid_pre")
+
+
+def test_a_top_k_sae_keeps_its_k_largest_features_and_none_that_is_negative(tmp_path: Path) -> None:
+    pre = torch.tensor([[3.0, -1.0, 2.0, 1.0], [-1.0, -2.0, 4.0, -3.0]])
+    assert sae_loader.top_k(pre, 2).tolist() == [[3.0, 0.0, 2.0, 0.0], [0.0, 0.0, 4.0, 0.0]]
+    encoder = load_encoder(fixtures.every_source(tmp_path)["topk"], 0)
+    assert encoder.k == 5 and int((encoder.encode(residuals()) > 0).sum(dim=1).max()) == 5
+
+
+def test_a_top_k_sae_that_ranks_by_decoder_norm_equals_sae_lens(tmp_path: Path) -> None:
+    folder = fixtures.write_sae_lens(tmp_path, architecture="topk", k=5, rescale_acts_by_decoder_norm=True)
+    source = fixtures.sae_lens_source(str(folder))
+    sae, encoder, x = load_sae(source, 0), load_encoder(source, 0), residuals()
+    expected = sae.encode(x)
+    torch.testing.assert_close(encoder.encode(x), expected, rtol=1e-5, atol=1e-5)
+    plain = sae_loader.top_k(x @ sae.W_enc + sae.b_enc, 5)
+    assert not torch.equal(plain > 0, expected > 0), "ranking by the decoder's norm chose the same features"
+    rows = torch.stack([decoder_row(source, 0, index) for index in range(fixtures.WIDTH)])
+    torch.testing.assert_close(encoder.encode(x) @ rows + sae.b_dec, sae.decode(expected), rtol=1e-5, atol=1e-4)

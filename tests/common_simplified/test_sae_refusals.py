@@ -113,7 +113,10 @@ def test_an_sae_of_another_model_or_width_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"architecture": "topk", "k": 4}, "has architecture 'topk', expected jumprelu or standard"),
+        ({"architecture": "gated"}, "has architecture 'gated', expected jumprelu, standard, topk"),
+        ({"architecture": "topk"}, r"cfg\.json is not a configuration of an SAE"),
+        ({"architecture": "topk", "k": 0}, r"cfg\.json is not a configuration of an SAE"),
+        ({"rescale_acts_by_decoder_norm": True}, "rescale_acts_by_decoder_norm without being a top-k SAE"),
         ({"normalize_activations": "layer_norm"}, "has normalize_activations 'layer_norm', expected 'none'"),
         ({"metadata": {"hook_name": "blocks.0.hook_mlp_out"}}, r"blocks\.0\.hook_mlp_out.* is not of the form"),
         ({"metadata": {}}, r"cfg\.json is not a configuration of an SAE"),

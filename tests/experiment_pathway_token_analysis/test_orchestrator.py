@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import OtherSettingsError, PipelineError, UsageError
+from common.runs.files import read_json
+from common.runs.locks import EVERYTHING, span_lock
+from experiment_pathway_token_analysis.src import orchestrator
+from experiment_pathway_token_analysis.src.orchestrator import Orchestrator, step_range
+from experiment_pathway_token_analysis.src.steps import NEEDS, Run
+from tests.experiment_pathway_token_analysis.runs import FakeSteps, run_in, study_in
+
+pytestmark = pytest.mark.unit
+ALL = range(6)
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> FakeSteps:
+    return FakeSteps(monkeypatch)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    made = run_in(tmp_path)
+    study_in(made)
+    return made
+
+
+def go(run: Run, steps: Any = ALL, *, fresh: bool = False) -> int:
+    return Orchestrator(run, fresh=fresh).go(steps, produce=False)
+
+
+def refused(run: Run, steps: Any = ALL, error: type[Exception] = UsageError) -> str:
+    with pytest.raises(error) as caught:
+        go(run, steps)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_all_steps_run_once_and_are_then_current(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0 and steps.ran == [0, 1, 2, 3, 4, 5]
+    assert go(run) == 0 and steps.ran == [0, 1, 2, 3, 4, 5]
+    assert [read_json(run.paths.manifest(step))["status"] for step in ALL] == ["passed"] * 6
+
+
+def test_a_part_of_the_range_stands_on_what_ran_before(run: Run, steps: FakeSteps) -> None:
+    assert go(run, range(3)) == 0 and go(run, range(3, 5)) == 0
+    assert steps.ran == [0, 1, 2, 3, 4]
+    assert go(run) == 0 and steps.ran == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("step", [step for step in ALL if NEEDS[step]])
+def test_a_step_refuses_to_start_before_those_it_needs(run: Run, steps: FakeSteps, step: int) -> None:
+    assert f"step {step} needs step {NEEDS[step][0]}" in refused(run, [step])
+    assert steps.ran == []
+
+
+def test_step_3_needs_both_the_audit_and_the_prototype(run: Run, steps: FakeSteps) -> None:
+    assert go(run, range(3)) == 0
+    for needed in (0, 2):
+        path = run.paths.manifest(needed)
+        before = path.read_bytes()
+        path.unlink()
+        assert f"step 3 needs step {needed} " in refused(run, [3])
+        path.write_bytes(before)
+    assert go(run, [3]) == 0
+
+
+def test_a_step_that_does_not_pass_ends_the_run_with_its_own_code(run: Run, steps: FakeSteps) -> None:
+    steps.passes[0], steps.codes[0] = False, 2
+    assert go(run) == 2 and steps.ran == [0]
+    assert read_json(run.paths.manifest(0))["status"] == "failed"
+    assert "step 1 needs step 0 (data audit), which did not pass (did 0); mend that" in refused(run, [1])
+
+
+def test_a_step_that_fails_without_a_code_ends_with_1(run: Run, steps: FakeSteps) -> None:
+    steps.passes[2] = False
+    assert go(run) == 1 and steps.ran == [0, 1, 2]
+
+
+def test_force_goes_on_and_the_exit_code_still_tells(tmp_path: Path, steps: FakeSteps) -> None:
+    run = run_in(tmp_path, force=True)
+    study_in(run)
+    steps.passes[0], steps.codes[0] = False, 2
+    assert go(run) == 2 and steps.ran == [0, 1, 2, 3, 4, 5]
+
+
+def test_force_does_not_overrule_a_damaged_file(tmp_path: Path, steps: FakeSteps) -> None:
+    run = run_in(tmp_path, force=True)
+    study_in(run)
+    assert go(run, range(3)) == 0
+    run.paths.causal_features.write_text("{}")
+    assert "is not what its step wrote" in refused(run, [2], PipelineError)
+
+
+def test_a_step_that_raises_has_not_passed_though_it_had_before(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0
+    steps.raises[2] = PipelineError("the self-test failed; look at it")
+    with pytest.raises(PipelineError, match="self-test"):
+        go(run, range(6), fresh=True)
+    assert steps.ran[-1] == 2
+    assert "step 3 needs step 2 (prototype), which has not run" in refused(run, [3])
+
+
+def test_fresh_runs_what_is_current_and_lets_step_3_put_its_work_aside(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0 and steps.put_aside == 0
+    assert go(run, fresh=True) == 0
+    assert steps.ran == [*ALL, *ALL] and steps.put_aside == 1
+
+
+def test_step_3_starts_again_by_itself_only_where_what_it_reads_has_changed(tmp_path: Path, steps: FakeSteps) -> None:
+    study_in(run_in(tmp_path))
+    assert go(run_in(tmp_path)) == 0
+    steps.raises[3] = OtherSettingsError("made under other settings; use --fresh")
+    with pytest.raises(OtherSettingsError):
+        go(run_in(tmp_path, "gradient.min_abs=0.2"))
+    assert steps.ran == [*ALL, 3] and steps.put_aside == 0
+    steps.raises.clear()
+    assert go(run_in(tmp_path)) == 0
+    steps.ran.clear()
+    steps.raises[3], steps.features = OtherSettingsError("of other targets; use --fresh"), [{"feature": "L1-9"}]
+    with pytest.raises(OtherSettingsError):  # this fake raises again, having been started again
+        go(run_in(tmp_path, "selection.per_layer=7"))
+    assert steps.ran == [1, 2, 3, 3] and steps.put_aside == 1
+
+
+def test_a_new_file_of_the_study_makes_the_audit_run_again(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0
+    (run.study_root / "response_logs" / "responses_001.json").write_text("[]")
+    assert go(run) == 0
+    assert steps.ran == [*ALL, 0]  # what it wrote is the same, so nothing after it is stale
+
+
+def test_a_changed_file_of_the_study_makes_the_audit_run_again(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0
+    study_in(run, "[]")
+    assert go(run) == 0 and steps.ran == [*ALL, 0]
+
+
+def test_under_strict_the_audit_always_runs(tmp_path: Path, steps: FakeSteps) -> None:
+    study_in(run_in(tmp_path))
+    assert go(run_in(tmp_path)) == 0
+    assert go(run_in(tmp_path, strict=True), [0]) == 0 and steps.ran == [*ALL, 0]
+
+
+@pytest.mark.parametrize(
+    ("setting", "again"),
+    [
+        ("tokens.min_log_odds=0.3", [4, 5]),
+        ("replay.alpha=0.01", [3, 5]),
+        ("prototype.upstream_per_layer=3", [2]),
+        ("selection.per_layer=3", [1, 5]),
+        ("producer.alpha=0.01", []),
+        ("seed=1", list(ALL)),
+        ("study.min_trials=5", list(ALL)),
+    ],
+)
+def test_only_steps_that_use_a_changed_setting_run_again(
+    tmp_path: Path, steps: FakeSteps, setting: str, again: list[int]
+) -> None:
+    study_in(run_in(tmp_path))
+    assert go(run_in(tmp_path)) == 0
+    assert go(run_in(tmp_path, setting)) == 0
+    assert steps.ran == [*ALL, *again]
+
+
+def test_another_model_makes_every_step_run_again(tmp_path: Path, steps: FakeSteps) -> None:
+    study_in(run_in(tmp_path))
+    assert go(run_in(tmp_path)) == 0
+    assert go(run_in(tmp_path, settings={"model_name": "another/model"})) == 0
+    assert steps.ran == [*ALL, *ALL]
+
+
+def test_a_step_is_not_built_on_one_of_other_settings_or_of_a_part(tmp_path: Path, steps: FakeSteps) -> None:
+    study_in(run_in(tmp_path))
+    assert go(run_in(tmp_path), range(3)) == 0
+    message = refused(run_in(tmp_path, "selection.per_layer=3"), [3])
+    assert "step 3 stands on step 1 (causal features), which was made under other settings (selection)" in message
+    assert "--from 1, or go on all the same with --force" in message
+    assert go(run_in(tmp_path, "selection.per_layer=3", force=True), [3]) == 0
+    assert go(run_in(tmp_path, limit=2), range(3)) == 0
+    assert "(--limit 2)" in refused(run_in(tmp_path), [3])
+    assert go(run_in(tmp_path, limit=2), [3]) == 0
+
+
+def test_where_nothing_is_selected_the_rest_has_nothing_to_do(run: Run, steps: FakeSteps) -> None:
+    steps.features = []
+    assert go(run) == 0 and steps.ran == [0, 1]
+
+
+def test_a_second_run_in_the_same_place_is_refused(run: Run, steps: FakeSteps) -> None:
+    with span_lock(run.paths.locks, EVERYTHING):
+        assert "are being worked on by process" in refused(run)
+    assert steps.ran == []
+
+
+def test_without_a_study_nothing_starts(tmp_path: Path, steps: FakeSteps) -> None:
+    ours, llama = run_in(tmp_path), run_in(tmp_path, profile="llama-3.1-8b")
+    assert "leave --no-produce out to make the study" in refused(ours)
+    assert "put the patching study there, or name its place with --set study.directory=DIR" in refused(llama)
+    assert not (tmp_path / "pathway").exists()
+
+
+def test_a_study_elsewhere_is_read_where_it_lies(tmp_path: Path, steps: FakeSteps) -> None:
+    run = run_in(tmp_path, f"study.directory={tmp_path / 'elsewhere'}", profile="llama-3.1-8b")
+    assert run.study_root == tmp_path / "elsewhere"
+    study_in(run)
+    assert go(run) == 0 and go(run) == 0 and steps.ran == list(ALL)
+    assert str(tmp_path / "elsewhere") in next(iter(read_json(run.paths.manifest(0))["inputs"]))
+
+
+@pytest.mark.parametrize(("first", "last"), [(6, None), (-1, None), (None, 6), (0, -1)])
+def test_a_number_that_is_no_step_is_refused_with_the_steps_that_are(first: int | None, last: int | None) -> None:
+    with pytest.raises(UsageError, match="there is no such step; the steps are 0 data audit, 1 causal features"):
+        step_range(first, last)
+
+
+def test_ranges_are_contiguous_and_reversed_ones_refused() -> None:
+    assert list(step_range(None, None)) == [0, 1, 2, 3, 4, 5]
+    assert list(step_range(2, 3)) == [2, 3] and list(step_range(4, None)) == [4, 5] and list(step_range(None, 0)) == [0]
+    with pytest.raises(UsageError, match="--from 3 comes after --to 2"):
+        step_range(3, 2)
+
+
+def test_every_step_has_a_module_that_can_run_it() -> None:
+    import importlib
+
+    for name in orchestrator.MODULES:
+        assert callable(importlib.import_module(f"{orchestrator.PACKAGE}.{name}").run_step)
+
+
+def test_a_manifest_tells_settings_files_and_how_it_ended(run: Run, steps: FakeSteps) -> None:
+    assert go(run, range(2)) == 0
+    manifest = json.loads(run.paths.manifest(1).read_text())
+    assert manifest["settings"]["selection"]["per_layer"] == run.settings.selection.per_layer
+    assert list(manifest["outputs"]) == ["data/causal_features.json"] and manifest["message"] == "did 1"
+    assert manifest["model"]["name"] == run.config.model_name and manifest["limit"] is None
