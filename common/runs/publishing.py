@@ -102,6 +102,7 @@ class Snapshots:
 
     def __init__(self, paths: PhasePaths, every: int, kept: int) -> None:
         self.paths, self.every, self.kept = paths, every, kept
+        self._prune()  # a run that was killed between writing one and removing another left one too many
         self._last = max((_records(path) for path in self._existing()), default=0)
 
     def due(self, records: int) -> bool:
@@ -115,10 +116,13 @@ class Snapshots:
         path = self.paths.snapshot(sequence, evaluated.num_rows)
         digest = write_parquet(path, dataset_table(problems, generated, evaluated))
         read_parquet(path, sha256=digest)
-        for old in [*existing, path][: -self.kept]:
-            old.unlink(missing_ok=True)
+        self._prune()
         self._last = evaluated.num_rows
         return path
+
+    def _prune(self) -> None:
+        for old in self._existing()[: -self.kept]:
+            old.unlink(missing_ok=True)
 
     def _existing(self) -> list[Path]:
         return sorted(self.paths.snapshots.glob("snapshot_*.parquet"))

@@ -182,6 +182,13 @@ def test_the_newest_three_snapshots_are_kept_and_readable(paths: PhasePaths) -> 
     assert table["test_passed"].to_pylist() == [True] * 40
 
 
+def test_a_snapshot_too_many_that_a_killed_run_left_is_removed(paths: PhasePaths) -> None:
+    for n in (10, 20, 30, 40):
+        Snapshots(paths, every=10, kept=4).write(PROBLEMS, *records(n))
+    Snapshots(paths, every=10, kept=3)
+    assert sorted(item.name[-12:-8] for item in paths.snapshots.iterdir()) == ["0020", "0030", "0040"]
+
+
 def test_a_run_that_goes_on_counts_from_the_newest_snapshot(paths: PhasePaths) -> None:
     Snapshots(paths, every=10, kept=3).write(PROBLEMS, *records(20))
     again = Snapshots(paths, every=10, kept=3)
