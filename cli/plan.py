@@ -3,38 +3,86 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 from pathlib import Path
 
 from cli.console import say
 from cli.parser import resolved_config
+from common.capacity import BYTES_PER_GB, available_ram, free_disk, visible_gpus
 from common.config import Config, Resolved
-from common.phases import PHASES, PhaseSpec, get_phase
+from common.disk_needs import phase_disk, sae_bytes
+from common.errors import UsageError
+from common.model_location import BASE, INSTRUCT, hub_cache, lacking_files, model_directory, model_size
+from common.needs import Need, Place, memory_blocks, phase_needs, planned_place
+from common.phases import PHASES, PhaseSpec
 from common.profiles import Profile, resolve_local
-from common.runs.artifacts import PhasePaths
-from common.runs.metadata import read_record
 from common.runs.slices import grid_cells, requested_span
 from common.runs.status import COMPLETE, PhaseState, all_states
 from common.text_table import text_table
+from common.work_sizes import STEERED, captured_layers, phase_problems
 
-SPLIT_TENTHS = {"sae": 0, "hyperparams": 1, "validation": 2}
-MBPP_PROBLEMS = 974
-BYTES_PER_GB = 1e9
+COLUMNS = ("phase", "name", "would", "memory", "disk", "size")
 
 
 def plan(parsed: argparse.Namespace) -> int:
     """Prints one line a phase and what stands in the way."""
     resolved = resolved_config(parsed)
-    states = all_states(resolved.config)
-    rows = [
-        (state.spec.id, state.spec.name, _action(state, resolved.config), _size(state.spec, resolved))
-        for state in states
+    config, profile = resolved.config, resolved.profile
+    place = planned_place(config, visible_gpus())
+    needs = {need.spec.id: need for need in phase_needs(config, profile, place)}
+    rows = [_row(state, resolved, needs.get(state.spec.id)) for state in all_states(config)]
+    disk = sum(phase_disk(spec, config, profile) for spec in _phases(config))
+    say(text_table([*rows, ("all", "", "", _most(list(needs.values())), _gb(disk), "")], COLUMNS))
+    say(_planned_with(place))
+    blocks = [
+        *missing_models(profile, config),
+        *memory_blocks(config, profile, place, available_ram()),
+        *_disk_blocks(resolved, disk),
     ]
-    say(text_table(rows, ("phase", "name", "would", "size")))
-    blocks = [*model_blocks(resolved.profile, resolved.config), *_disk_blocks(resolved)]
     say("\n".join(f"blocked: {line}" for line in blocks) if blocks else "nothing blocks it")
     return 0
+
+
+def missing_models(profile: Profile, config: Config, *, instruct: bool = True) -> list[str]:
+    """Returns what of a profile's models is not at hand whole; the instruction-tuned one counts where `instruct`."""
+    found = [_missing_model(profile, config, role) for role in ((BASE, INSTRUCT) if instruct else (BASE,))]
+    return [line for line in found if line is not None]
+
+
+def model_blocks(profile: Profile, config: Config, *, instruct: bool = True) -> list[str]:
+    """Returns what of a profile's models is missing, or larger than a ceiling by its weights alone."""
+    blocks = missing_models(profile, config, instruct=instruct)
+    size = profile.model_size_gb
+    ceilings = {"ram_ceiling_gb": config.ram_ceiling_gb}
+    if config.device not in ("cpu", "mps"):
+        ceilings["gpu_ceiling_gb"] = config.gpu_ceiling_gb
+    for name, ceiling in ceilings.items():
+        if size is not None and size > ceiling:
+            blocks.append(f"{profile.model} takes {size:g} GB, more than {name} = {ceiling:g} (--set {name}=…)")
+    return blocks
+
+
+def _phases(config: Config) -> list[PhaseSpec]:
+    return [spec for spec in PHASES if getattr(config, spec.model_field) is not None]
+
+
+def _row(state: PhaseState, resolved: Resolved, need: Need | None) -> tuple[str, ...]:
+    spec = state.spec
+    disk = _gb(phase_disk(spec, resolved.config, resolved.profile))
+    memory = "?" if need is None else _gb(max(need.gpu, need.ram) if need.gpu == 0 else need.gpu)
+    return spec.id, spec.name, _action(state, resolved.config), memory, disk, _size(spec, resolved)
+
+
+def _gb(size: int) -> str:
+    return f"{size / BYTES_PER_GB:.1f} GB" if size >= 1e8 else "< 0.1 GB"
+
+
+def _most(needs: list[Need]) -> str:
+    return _gb(max(need.gpu or need.ram for need in needs)) if needs else "?"
+
+
+def _planned_with(place: Place) -> str:
+    memory = "memory of the GPU" if place.kind == "cuda" else "RAM"
+    return f"memory: {memory} at a phase's peak, with {place.itemsize} bytes a number, of one process on {place.kind}"
 
 
 def _action(state: PhaseState, config: Config) -> str:
@@ -53,83 +101,55 @@ def _size(spec: PhaseSpec, resolved: Resolved) -> str:
         return ""
     if spec.id in STEERED:
         return f"{STEERED[spec.id](resolved.config):,} steered solutions"
-    problems, layers = _problems(spec, resolved.config), _layers(resolved)
+    problems, layers = phase_problems(spec, resolved.config), captured_layers(resolved.config, resolved.profile)
     vectors = problems * layers * resolved.profile.d_model * 4 / BYTES_PER_GB
     batches = len(grid_cells(requested_span(None, None, problems), resolved.config.batch_size))
     return f"{problems} problems in {batches} batches, {layers} layers, {vectors:.2f} GB of activations"
 
 
-def _coefficient_solutions(config: Config) -> int:
-    screened = config.phase4_5_candidates if config.phase4_5_candidates > 1 else 0
-    cells = screened + len(config.phase4_5_coefficients)
-    tried = 1 + 2 * cells * (1 + config.phase4_5_random_directions)
-    problems = _problems(get_phase("4.5"), config)
-    few = min(config.phase4_5_problems_per_coeff, problems)
-    final = min(config.phase4_5_final_eval_problems, problems - few)
-    return few * tried + final * (1 + 2 * (1 + config.phase4_5_random_directions))
+def _missing_model(profile: Profile, config: Config, role: str) -> str | None:
+    name = config.model_name if role == BASE else config.phase7_3_model_name
+    own = profile.model if role == BASE else profile.instruct_model
+    if name is None:
+        return None
+    try:
+        directory = model_directory(config, profile, role)
+        lacking = lacking_files(directory) if directory is not None else None
+        if lacking == []:
+            model_size(config, profile, role)
+            return None
+    except UsageError as error:
+        return str(error)
+    return _how_to_get(profile, name, directory, lacking, is_own=name == own)
 
 
-def _effect_solutions(config: Config) -> int:
-    problems = _problems(get_phase("4.8"), config)
-    controlled = problems if config.phase4_8_control_problems is None else config.phase4_8_control_problems
-    return 3 * problems + 4 * config.phase4_8_controls * min(controlled, problems)
+def _how_to_get(profile: Profile, name: str, directory: Path | None, lacking: list[str] | None, *, is_own: bool) -> str:
+    if is_own and profile.model_local:
+        place = resolve_local(name)
+        return f"{place} holds no model; make it with: python3 run.py organism train --seed 0 --out DIR"
+    fetch = f"run: python3 run.py fetch --profile {profile.name}" if is_own else "check the name, or fetch it"
+    if directory is None:
+        return f"{name} is not in the hub's cache; {fetch}"
+    return f"{name} is incomplete in {directory}: no {', '.join((lacking or [])[:3])}; {fetch}"
 
 
-STEERED = {"4.5": _coefficient_solutions, "4.8": _effect_solutions, "7.6": _effect_solutions}
+def _disk_blocks(resolved: Resolved, needed: int) -> list[str]:
+    """Returns a line for each disk that cannot hold what is written to it: results, or files to be fetched."""
+    cache = hub_cache()
+    wanted = [("results", Path(resolved.config.data_dir), needed), ("files to fetch", cache, _to_fetch(resolved))]
+    lines = []
+    for what, directory, size in wanted:
+        place, free = free_disk(directory)
+        if size > free:
+            has = f"{place} has {free / BYTES_PER_GB:.1f} GB free"
+            lines.append(f"{has}, {size / BYTES_PER_GB:.1f} GB are needed for {what}; free some, or name another disk")
+    return lines
 
 
-def _problems(spec: PhaseSpec, config: Config) -> int:
-    record = read_record(PhasePaths(config.phase_dir("0.1")))
-    if record is not None and spec.split is not None:
-        return int(record["sizes"][spec.split])
-    ratios, total = config.phase0_1_ratios, MBPP_PROBLEMS
-    extra = total % 10 if spec.split == "sae" else 0
-    return total // 10 * ratios[SPLIT_TENTHS[spec.split or "sae"]] + extra
-
-
-def _layers(resolved: Resolved) -> int:
-    chosen = resolved.config.activation_layers
-    return resolved.profile.n_layers if chosen is None else len(chosen)
-
-
-def model_blocks(profile: Profile, config: Config, *, instruct: bool = True) -> list[str]:
-    """Returns what of a profile's models is missing or too large; the instruction-tuned one counts where `instruct`."""
-    blocks = []
-    if profile.model_local:
-        path = resolve_local(profile.model)
-        if not (path / "config.json").is_file():
-            blocks.append(f"{path} holds no model; make it with: python3 run.py organism train --seed 0 --out DIR")
-    else:
-        wanted: list[tuple[str | None, str | None, str | None]] = [
-            (config.model_name, profile.model, profile.model_revision),
-            (config.phase7_3_model_name, profile.instruct_model, profile.instruct_revision),
-        ]
-        for asked, name, revision in wanted if instruct else wanted[:1]:
-            if name is not None and asked == name and not _cached(name, revision):
-                blocks.append(f"{name} is not in the hub's cache; run: python3 run.py fetch --profile {profile.name}")
-    size = profile.model_size_gb
-    ceilings = {"ram_ceiling_gb": config.ram_ceiling_gb}
-    if config.device not in ("cpu", "mps"):
-        ceilings["gpu_ceiling_gb"] = config.gpu_ceiling_gb
-    for name, ceiling in ceilings.items():
-        if size is not None and size > ceiling:
-            blocks.append(f"{profile.model} takes {size:g} GB, more than {name} = {ceiling:g} (--set {name}=…)")
-    return blocks
-
-
-def _disk_blocks(resolved: Resolved) -> list[str]:
-    place = Path(resolved.config.data_dir).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / BYTES_PER_GB
-    layers, width = _layers(resolved), resolved.profile.d_model
-    problems = sum(_problems(spec, resolved.config) for spec in PHASES if spec.split is not None)
-    needed = 2 * problems * layers * width * 4 / BYTES_PER_GB
-    return [f"{place} has {free:.1f} GB free, {needed:.1f} GB are needed"] if needed > free else []
-
-
-def _cached(name: str, revision: str | None) -> bool:
-    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
-    snapshots = cache / f"models--{name.replace('/', '--')}" / "snapshots"
-    return (snapshots / revision).is_dir() if revision else any(snapshots.glob("*"))
+def _to_fetch(resolved: Resolved) -> int:
+    """Returns the bytes of models and SAEs that the hub's cache lacks; nothing for local ones."""
+    config, profile = resolved.config, resolved.profile
+    size = 0 if profile.model_local else int((profile.model_size_gb or 0) * BYTES_PER_GB)
+    roles = [BASE, *([INSTRUCT] if config.phase7_3_model_name is not None else [])]
+    models = sum(size for role in roles if model_directory(config, profile, role) is None)
+    return models + (0 if profile.sae.local or models == 0 else sae_bytes(profile))

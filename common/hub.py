@@ -91,6 +91,13 @@ def missing_files(path: Path, required: Sequence[str]) -> list[str]:
     return sorted(set(missing))
 
 
+def how_to_mend(path: Path) -> str:
+    """Returns what to do about a damaged file: in the hub's cache a link, whose target the client takes for whole."""
+    if path.is_symlink():
+        return f"delete {path.resolve()} and run `run.py fetch`"
+    return "fetch or copy it again"
+
+
 def content_digest(path: str | Path) -> str:
     """Returns the identity of a local file or directory: `sha256:…` of its configuration and weights.
 

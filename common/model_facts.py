@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import UsageError
-from common.hub import resolve_repo, shards
+from common.hub import how_to_mend, resolve_repo, shards
+
+FLOATING = ("F64", "F32", "F16", "BF16")
 
 
 class ModelFacts(NamedTuple):
@@ -80,12 +82,7 @@ def read_weight_facts(directory: Path) -> WeightFacts:
     files = weight_files(directory)
     if not files:
         raise UsageError(f"model directory {directory} has no weights (*.safetensors); fetch or convert the model")
-    elements = [
-        math.prod(entry["shape"])
-        for path in files
-        for key, entry in safetensors_header(path).items()
-        if key != "__metadata__"
-    ]
+    elements = [math.prod(entry["shape"]) for path in files for entry in floating_tensors(path).values()]
     return WeightFacts(sum(elements), max(elements, default=0))
 
 
@@ -97,6 +94,21 @@ def weight_files(directory: Path) -> list[Path]:
     if index.is_file():
         return [directory / shard for shard in shards(index)]
     return sorted(directory.glob("*.safetensors"))
+
+
+def floating_tensors(path: Path) -> dict[str, dict[str, Any]]:
+    """Returns the header's entries of a safetensors file; raises UsageError where one holds no floating-point numbers.
+
+    Quantised weights (8-bit floats and integers) would otherwise be taken for the numbers that they stand for.
+    """
+    tensors = {key: entry for key, entry in safetensors_header(path).items() if key != "__metadata__"}
+    for key, entry in tensors.items():
+        if entry["dtype"] not in FLOATING:
+            raise UsageError(
+                f"{path} stores {key} as {entry['dtype']}, expected one of {', '.join(FLOATING)}; take weights that "
+                "are not quantised"
+            )
+    return tensors
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
@@ -114,7 +126,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(length))
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
     except (struct.error, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise UsageError(f"{path} is damaged: it has no valid safetensors header; fetch it again") from None
+        raise UsageError(f"{path} is damaged: it has no valid safetensors header; {how_to_mend(path)}") from None
     if 8 + length + end != size:
-        raise UsageError(f"{path} is damaged: {size} bytes, expected {8 + length + end}; fetch it again")
+        raise UsageError(f"{path} is damaged: {size} bytes, expected {8 + length + end}; {how_to_mend(path)}")
     return header

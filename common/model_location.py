@@ -6,15 +6,19 @@ of their own, so that one is never taken for the other.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 from common.config import Config
 from common.errors import UsageError
-from common.hub import MODEL_REQUIRED, content_digest, resolve_repo
-from common.model_facts import ModelFacts, read_model_facts
+from common.hub import MODEL_REQUIRED, content_digest, missing_files, resolve_repo
+from common.model_facts import ModelFacts, read_config, read_model_facts, read_weight_facts
+from common.model_shape import ModelSize, shape_of
 from common.profiles import Profile, resolve_local
 
 BASE, INSTRUCT = "base", "instruct"
+BYTES_OF_BFLOAT16 = 2
 
 
 class ConfiguredModel(NamedTuple):
@@ -71,6 +75,50 @@ def identify_model(config: Config, profile: Profile, role: str = BASE) -> ModelI
     snapshot = resolve_repo(model.location, model.revision, required=MODEL_REQUIRED)
     digest = content_digest(snapshot.path) if snapshot.local else None
     return ModelIdentity(model.name, model.location, snapshot.revision, digest, read_model_facts(snapshot.path))
+
+
+def model_directory(config: Config, profile: Profile, role: str = BASE) -> Path | None:
+    """Returns the directory with a model's files, its own or the hub cache's, asking nobody; None without one."""
+    model = configured_model(config, profile, role)
+    directory = Path(model.location).expanduser()
+    return directory if directory.is_dir() else cached_snapshot(model.location, model.revision)
+
+
+def cached_snapshot(name: str, revision: str | None) -> Path | None:
+    """Returns the directory of a model in the hub's cache, whole or not; None where it has never been fetched."""
+    repository = hub_cache() / f"models--{name.replace('/', '--')}"
+    named = repository / "refs" / (revision or "main")
+    commit = named.read_text(encoding="utf-8").strip() if named.is_file() else revision
+    found = [repository / "snapshots" / commit] if commit else sorted(repository.glob("snapshots/*"))
+    return next((path for path in found if path.is_dir()), None)
+
+
+def hub_cache() -> Path:
+    """Returns where the hub's client keeps what it has fetched."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    return Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+
+
+def lacking_files(directory: Path) -> list[str]:
+    """Returns which files of a model a directory lacks: those that cannot be done without, and its index's shards."""
+    return missing_files(directory, MODEL_REQUIRED)
+
+
+def model_size(config: Config, profile: Profile, role: str = BASE) -> ModelSize | None:
+    """Returns how large a model is: by its files where they are whole, else as the profile says of its own models.
+
+    None where neither says; raises UsageError for files that are damaged.
+    """
+    directory = model_directory(config, profile, role)
+    if directory is not None and not lacking_files(directory):
+        facts = read_model_facts(directory)
+        n_parameters = read_weight_facts(directory).n_parameters
+        return ModelSize(shape_of(read_config(directory)), facts.n_layers, facts.d_model, n_parameters)
+    own = profile.model if role == BASE else profile.instruct_model
+    if configured_model(config, profile, role).name != own or profile.shape is None or profile.model_size_gb is None:
+        return None
+    parameters = round(profile.model_size_gb * 1e9 / BYTES_OF_BFLOAT16)
+    return ModelSize(profile.shape, profile.n_layers, profile.d_model, parameters)
 
 
 def _located(name: str, revision: str | None, profile: Profile, own: str | None) -> ConfiguredModel:

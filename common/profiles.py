@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UsageError, suggest
+from common.model_shape import ModelShape
 from common.typed_tables import typed_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -59,7 +60,8 @@ class Profile:
 
     `settings` are the profile's own defaults; `quick` are reductions (fewer samples, fewer controls) that `--full`
     leaves out. `closing_step` names a function of a configuration (`module:function`) that a pipeline run ends with;
-    the bundled tiny model compares what was found with its planted truth there.
+    the bundled tiny model compares what was found with its planted truth there. `shape` is what a run is planned with
+    while the model's files are not at hand; the sibling has the same.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Profile:
     model_local: bool = False
     model_licence: str = ""
     model_size_gb: float | None = None
+    shape: ModelShape | None = None
     instruct_model: str | None = None
     instruct_revision: str | None = None
     data_dir: str = "data"
@@ -115,6 +118,8 @@ def _profile_from(data: dict[str, Any], path: Path) -> Profile:
         if key not in data:
             raise UsageError(f"profile {path} has no [{key}] table")
         data[key] = typed_table(kind, data[key], f"profile {path} [{key}]")
+    if "shape" in data:
+        data["shape"] = typed_table(ModelShape, data["shape"], f"profile {path} [shape]")
     profile = typed_table(Profile, data, f"profile {path}")
     if profile.sae.format not in SAE_FORMATS:
         raise UsageError(

@@ -133,6 +133,8 @@ class GenerationRunner(GeneratingPhase):
         return Opened(self.phase, self.span, total, self.config.batch_size, len(self.arms()), is_due, lacks)
 
     def _publish(self) -> None:
+        # Asked once, first: other slices may finish more while this one publishes what it has seen of them.
+        self.finished = self.state.finished_spans()
         self.before_publishing()
         with directory_lock(self.paths.locks):
             self.publish_files()
@@ -202,6 +204,7 @@ class GenerationRunner(GeneratingPhase):
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, loaded when it is first needed."""
+        self.setup.require_room(self.phase, self.config, self.profile)
         with self.timed("loading"):
             return self.setup.load()
 
@@ -317,7 +320,7 @@ class GenerationRunner(GeneratingPhase):
             written = self.files.write(self.arms(), tables)
             outputs, details = self.extra_files(written)
         exclusions = write_exclusions(self.paths, self.excluded_rows(tables), len(self.problems))
-        spans = self.state.finished_spans()
+        spans = self.finished
         excluded = len(excluded_tasks(tables))
         extent = Extent(len(self.problems), covered(spans), excluded, tuple(spans), self.inputs_complete)
         everything = [*written.outputs, *outputs, *([exclusions] if exclusions else [])]

@@ -6,13 +6,12 @@ eager attention, since the other implementations of transformers drop or need no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from common.capacity import available_ram
 from common.errors import UsageError, suggest
 from common.hub import MODEL_PATTERNS, MODEL_REQUIRED, Snapshot, content_digest, resolve_repo
 from common.model_facts import read_config, read_model_facts, read_weight_facts
@@ -152,31 +151,6 @@ def require_memory(name: str, n_parameters: int, device: torch.device, dtype: to
                 f"model {name} needs {needed / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, but only "
                 f"{free / 1e9:.1f} GB of {place} are free; use a smaller dtype, another device or a smaller model"
             )
-
-
-def available_ram() -> int | None:
-    """Returns the bytes of RAM that this process can still take, within its control group; None where unknown."""
-    free: list[int] = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-        if "MemAvailable" in lines:
-            free.append(int(lines["MemAvailable"].split()[0]) * 1024)
-    elif "SC_PHYS_PAGES" in os.sysconf_names:
-        free.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    limit = _control_group_room()
-    return min([*free, limit]) if limit is not None else min(free, default=None)
-
-
-def _control_group_room() -> int | None:
-    root = Path("/sys/fs/cgroup")
-    try:
-        limit = int((root / "memory.max").read_text())
-        used = int((root / "memory.current").read_text())
-        cache = dict(line.split() for line in (root / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return limit - used + int(cache.get("inactive_file", 0))
 
 
 def _existing_devices() -> list[str]:

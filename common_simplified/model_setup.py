@@ -8,12 +8,15 @@ from typing import Any
 
 import torch
 
+from common.capacity import available_ram
 from common.config import Config
 from common.errors import UsageError
 from common.hub import MODEL_REQUIRED, resolve_repo
 from common.logging import get_logger
 from common.model_facts import ModelFacts
-from common.model_location import ModelIdentity, identify_model
+from common.model_location import ModelIdentity, identify_model, model_size
+from common.needs import Place, refuse_full_disk, refuse_over_limits
+from common.phases import get_phase
 from common.profiles import Profile
 from common_simplified.capture_points import capture_points, describe_saes, sae_identities
 from common_simplified.model_loader import (
@@ -51,6 +54,17 @@ class ModelSetup:
         """Loads the model and its tokenizer."""
         _log.info("loading %s (%s, %s)", self.model.name, self.device, self.dtype_name)
         return load_model_and_tokenizer(self.model.location, self.device, self.dtype, revision=self.model.revision)
+
+    def require_room(self, phase: str, config: Config, profile: Profile) -> None:
+        """Raises `UsageError` where a phase needs more memory or disk than ceilings allow or the machine has free."""
+        refuse_full_disk(get_phase(phase), config, profile)
+        size = model_size(config, profile, self.role)
+        if size is None:
+            return  # a model of the hub's cache that lies elsewhere: loading it asks for its weights' memory
+        is_cuda = self.device.type == "cuda" and torch.cuda.is_available()
+        gpu = torch.cuda.mem_get_info(self.device)[0] if is_cuda else None
+        place = Place(self.device.type, self.dtype.itemsize, gpu)
+        refuse_over_limits(get_phase(phase), config, profile, size, place, available_ram())
 
     def load_tokenizer(self) -> Any:
         """Loads the tokenizer alone, without the weights."""

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import UsageError
+
 
 class _NpyHeader(NamedTuple):
     shape: tuple[int, ...]
@@ -21,12 +23,16 @@ class _NpyHeader(NamedTuple):
 
 
 def npz_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Returns name and shape of every array; raises ValueError where one does not hold floating-point numbers."""
+    """Returns name and shape of every array; raises UsageError where one holds whole numbers or truth values."""
     shapes = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             with archive.open(member) as file:
-                shapes[_plain_name(member)] = _read_header(file).shape
+                header = _read_header(file)
+            name = _plain_name(member)
+            if header.dtype.kind in "iub":
+                raise UsageError(f"{path} stores {name} as {header.dtype}, expected floating-point numbers")
+            shapes[name] = header.shape
     return shapes
 
 
@@ -54,7 +60,7 @@ def _read_header(file: Any) -> _NpyHeader:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     header = _NpyHeader(*read(file))
-    if header.dtype.kind != "f":
+    if header.dtype.kind not in "fiub":
         raise ValueError(f"arrays of {header.dtype} are not read")
     return header
 

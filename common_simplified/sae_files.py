@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 
 from common.errors import UsageError
-from common.hub import resolve_repo
-from common.model_facts import safetensors_header
+from common.hub import how_to_mend, resolve_repo
+from common.model_facts import floating_tensors
 from common.profiles import SaeSource
 from common.sae_registry import SaeLocation, locate_sae, missing_layer
 from common_simplified.npz_files import npz_array, npz_row, npz_shapes
@@ -269,8 +269,7 @@ def _stored_shapes(location: SaeLocation, path: Path) -> dict[str, tuple[int, ..
     if path.suffix == ".npz":
         with _readable(path):
             return npz_shapes(path)
-    header = safetensors_header(path)
-    shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    shapes = {name: tuple(entry["shape"]) for name, entry in floating_tensors(path).items()}
     if location.layout != "llama_scope":
         return shapes
     named = {ours: shapes[theirs] for ours, theirs in _LLAMA_SCOPE_NAMES.items() if theirs in shapes}
@@ -284,4 +283,6 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, SafetensorError, StopIteration) as error:
-        raise UsageError(f"{path} is damaged or not an array file ({type(error).__name__}); fetch it again") from None
+        raise UsageError(
+            f"{path} is damaged or not an array file ({type(error).__name__}); {how_to_mend(path)}"
+        ) from None

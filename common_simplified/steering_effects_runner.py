@@ -186,7 +186,7 @@ class SteeringEffectsRunner(SteeringRunner):
             "model": {"name": self.setup.model.name, "role": self.role},
             "split": self.split,
             "n_problems": len(self.problems),
-            "complete": covered(self.state.finished_spans()) == len(self.problems),
+            "complete": covered(self.finished) == len(self.problems),
             "not_steered": self.left_out(),
             "prompt_format": self.baseline_output.record["prompt_format"],
             "max_new_tokens": self.limit,

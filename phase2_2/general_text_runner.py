@@ -92,6 +92,7 @@ class GeneralTextRunner(PhaseRunner):
     @cached_property
     def loaded(self) -> LoadedModel:
         """The model, loaded when it is first needed."""
+        self.setup.require_room(self.phase, self.config, self.profile)
         with self.timed("loading"):
             return self.setup.load()
 

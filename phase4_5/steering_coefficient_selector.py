@@ -158,7 +158,7 @@ class SteeringCoefficientSelector(SteeringRunner):
 
     def before_publishing(self) -> None:
         """Chooses and evaluates the choice, once every problem of the grid is done."""
-        if covered(self.state.finished_spans()) < len(self.problems):
+        if covered(self.finished) < len(self.problems):
             _log.info("phase 4.5: nothing is chosen before the whole split is done")
             return
         self.reports = self._reports(self.results_so_far(self.arms()))

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from common.config import Config
 from common.errors import PipelineError
@@ -32,10 +32,24 @@ _FILES = {path.name for path in (_NAMES.excluded, _NAMES.timings, _NAMES.sae_fit
 _NESTED = {_SUPERSEDED: 2, FINAL_EVALUATION: 2, SCREENING: 1}
 
 
+class Named(Protocol):
+    """What a directory's files are listed under: a phase, or an analysis beside the phases."""
+
+    @property
+    def id(self) -> str:
+        """What the command line calls it."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        ...
+
+
 class Deletable(NamedTuple):
     """What of one phase's directory can be deleted, its bytes, those of it that `--fresh` put aside, and what stays."""
 
-    spec: PhaseSpec
+    spec: Named
     root: Path
     state: str
     files: list[Path]
@@ -95,7 +109,7 @@ def _is_ours(spec: PhaseSpec, root: Path) -> bool:
     """Says whether a real directory holds a record, a note, segments or the log of the phase."""
     if root.is_symlink() or not root.is_dir():
         return False
-    return any(_shows_a_run(path) and _is_of(spec, path) for path in _walked(root) if not path.is_symlink())
+    return any(_shows_a_run(path) and _is_of(spec, path) for path in walked(root) if not path.is_symlink())
 
 
 def _shows_a_run(path: Path) -> bool:
@@ -118,14 +132,15 @@ def _deletable(spec: PhaseSpec, root: Path, superseded_only: bool) -> Deletable:
     known = _Known(spec, root)
     ours: list[Path] = []
     staying: list[Path] = []
-    for path in _walked(root):
+    for path in walked(root):
         (ours if not path.is_symlink() and known.holds(path) else staying).append(path)
     superseded = [path for path in ours if path.relative_to(root).parts[0] == _SUPERSEDED]
     files = superseded if superseded_only else ours
-    return Deletable(spec, root, _state(root), files, _bytes(files), _bytes(superseded), staying)
+    return Deletable(spec, root, _state(root), files, bytes_of(files), bytes_of(superseded), staying)
 
 
-def _bytes(files: Iterable[Path]) -> int:
+def bytes_of(files: Iterable[Path]) -> int:
+    """Returns the size of files together."""
     return sum(path.lstat().st_size for path in files)
 
 
@@ -183,7 +198,7 @@ def _expression(name: str) -> re.Pattern[str]:
     return re.compile(text if name.endswith("/") else f"{text}$")
 
 
-def _walked(root: Path) -> Iterator[Path]:
+def walked(root: Path) -> Iterator[Path]:
     """Yields every file and every link under `root`, following no link."""
     for directory, folders, files in os.walk(root):
         links = [name for name in folders if os.path.islink(os.path.join(directory, name))]

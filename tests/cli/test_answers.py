@@ -114,8 +114,10 @@ def test_every_setting_is_shown_with_its_value_and_where_it_came_from(tmp_path: 
 def test_status_and_plan_of_an_empty_directory_write_nothing(tmp_path: Path) -> None:
     status = run("status", "--data-dir", tmp_path / "data", "--profile", "gemma-2-2b")
     assert status.code == 0
-    assert [line.split()[0] for line in status.out.splitlines()[1:]] == [spec.id for spec in PHASES]
-    assert status.out.count("missing") == len(PHASES)
+    *of_phases, of_pathway = status.out.splitlines()[1:]
+    assert [line.split()[0] for line in of_phases] == [spec.id for spec in PHASES]
+    assert of_pathway.split() == ["pathway", "and", "token", "analysis", "missing"]
+    assert status.out.count("missing") == len(PHASES) + 1
     plan = run("plan", "--data-dir", tmp_path / "data", HF_HUB_CACHE=str(tmp_path / "hub"))
     assert plan.code == 0
     assert "489 problems in 16 batches, 26 layers" in plan.out

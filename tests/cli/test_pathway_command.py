@@ -54,7 +54,7 @@ def test_another_file_of_settings_can_be_given(tmp_path: Path) -> None:
         (["--profile", "llama-3.1-8b", "--only-produce"], "only a study of program_validity is made here"),
         (["--profile", "llama-3.1-8b"], "put the patching study there, or name its place with --set study.directory"),
         (["--profile", "organism", "--no-produce"], "leave --no-produce out to make the study"),
-        (["--from", "3"], "step 3 needs step 0 (data audit), which has not run; run: run.py pathway"),
+        (["--from", "3"], "step 3 needs step 0 (data audit), which has not run; run: python3 run.py pathway"),
         (["--profile", "organism"], "phase pathway reads phase 1.0"),
     ],
 )
@@ -127,7 +127,8 @@ def test_a_step_that_did_not_pass_stands_in_the_table_with_its_reason(tmp_path: 
     run = run_of("--profile", "organism", "--data-dir", tmp_path)
     path = run.paths.manifest(2)
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"status": "failed", "message": "hook and hidden state differ", "outputs": {}}))
+    nothing = dict.fromkeys(("settings", "profile", "model", "limit", "inputs", "outputs"), {})
+    path.write_text(json.dumps({"status": "failed", "message": "hook and hidden state differ", **nothing}))
     assert "did not pass" in closing_table(run) and "hook and hidden state differ" in closing_table(run)
 
 
@@ -168,7 +169,7 @@ def test_launch_sh_hands_on_options_and_exit_codes(tmp_path: Path) -> None:
 
 def test_refusals_name_one_line(here: Here, tmp_path: Path) -> None:
     line = refusal(here("pathway", "--from", "4", "--profile", "organism", "--data-dir", tmp_path))
-    assert "step 4 needs step 3" in line and "--profile organism --from 3 --to 4" in line
+    assert "step 4 needs step 3" in line and line.endswith(f"--data-dir {tmp_path} --from 3 --to 4")
 
 
 def test_every_documented_command_is_understood() -> None:

@@ -1,15 +1,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
 
@@ -17,109 +12,10 @@ from common import hub
 from common.errors import UsageError
 from common.hub import content_digest, fetch_profile, model_reference, resolve_repo
 from common.profiles import REPOSITORY, DatasetSource, load_profile
+from tests.common.fake_hub import TOKEN, FakeHub
 from tests.common_simplified import fixtures
 
 pytestmark = pytest.mark.unit
-
-TOKEN = "hf_" + "s" * 30
-
-
-class FakeHub:
-    """A hub on loopback that serves directories, some of them gated, as the real one answers."""
-
-    def __init__(self) -> None:
-        self.repos: dict[str, Path] = {}
-        self.gated: set[str] = set()
-        self.requests: list[str] = []
-        self.tokens: set[str] = {TOKEN}
-        owner = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                owner.answer(self, body=True)
-
-            def do_HEAD(self) -> None:
-                owner.answer(self, body=False)
-
-            def log_message(self, *_: object) -> None:
-                return
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-    def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
-        parts = urlparse(request.path).path.strip("/").split("/")
-        self.requests.append(request.path)
-        if parts[0] == "api":
-            name, rest = "/".join(parts[2:4]), parts[4:]
-        else:
-            parts = parts[1:] if parts[0] == "datasets" else parts
-            name, rest = "/".join(parts[:2]), parts[2:]
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if token and token not in self.tokens:
-            return self.send(request, 401, b'{"error": "Invalid username or password."}', {}, body)
-        if name not in self.repos:
-            return self.send(request, 401 if not token else 404, b"{}", {"X-Error-Code": "RepoNotFound"}, body)
-        if rest and rest[1] not in ("main", fixtures.SHA):
-            return self.send(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body)
-        if name in self.gated and rest[:1] == ["resolve"]:
-            status = 403 if token else 401
-            return self.send(request, status, b"{}", {"X-Error-Code": "GatedRepo"}, body)
-        return self.serve(request, name, rest, body)
-
-    def serve(self, request: BaseHTTPRequestHandler, name: str, rest: list[str], body: bool) -> None:
-        root = self.repos[name]
-        files = sorted(path for path in root.rglob("*") if path.is_file())
-        sizes = {path.relative_to(root).as_posix(): path.stat().st_size for path in files}
-        if not rest or rest[0] == "revision":
-            siblings = [{"rfilename": path, "size": size} for path, size in sizes.items()]
-            data = json.dumps({"id": name, "modelId": name, "sha": fixtures.SHA, "siblings": siblings}).encode()
-            return self.send(request, 200, data, {}, body)
-        if rest[0] == "tree":
-            entries = [{"type": "file", "path": path, "size": size, "oid": path} for path, size in sizes.items()]
-            return self.send(request, 200, json.dumps(entries).encode(), {}, body)
-        data = (root / "/".join(rest[2:])).read_bytes()
-        etag = f'"{hashlib.sha1(data).hexdigest()}"'
-        return self.send(request, 200, data, {"ETag": etag, "X-Repo-Commit": fixtures.SHA}, body)
-
-    def send(
-        self, request: BaseHTTPRequestHandler, status: int, data: bytes, headers: dict[str, str], body: bool
-    ) -> None:
-        request.send_response(status)
-        for key, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **headers}.items():
-            request.send_header(key, value)
-        request.end_headers()
-        if body:
-            request.wfile.write(data)
-
-
-@pytest.fixture
-def online(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    from huggingface_hub import constants
-
-    server = FakeHub()
-    fixtures.use_hub_cache(monkeypatch, tmp_path / "cache", offline=False)
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    )
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "tokens"))
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    yield server
-    server.server.shutdown()
-    server.server.server_close()
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    root = tmp_path / "repo"
-    (root / "sub").mkdir(parents=True)
-    (root / "config.json").write_text('{"a": 1}')
-    (root / "sub" / "weights.npz").write_bytes(b"12345")
-    return root
 
 
 def test_a_local_directory_is_used_as_it_is(repo: Path) -> None:

@@ -187,6 +187,18 @@ def test_weights_that_do_not_fit_the_configuration_are_refused(tmp_path: Path) -
         load_model_and_tokenizer(str(path), "cpu")
 
 
+def test_quantised_weights_are_refused_before_they_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = fixtures.write_model(tmp_path)
+    weights = load_file(path / "model.safetensors")
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({**weights, name: weights[name].to(torch.float8_e4m3fn)}, path / "model.safetensors")
+    monkeypatch.setattr(model_loader, "_load_weights", lambda *_: pytest.fail("weights were read"))
+    with pytest.raises(UsageError, match=f"stores {name} as F8_E4M3, expected .* take weights that are not quantised"):
+        load_model_and_tokenizer(str(path), "cpu")
+
+
 def test_too_little_memory_is_refused_before_loading(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # 2.61e9 parameters of 4 bytes and a tenth more.
     monkeypatch.setattr(model_loader, "available_ram", lambda: 11_000_000_000)

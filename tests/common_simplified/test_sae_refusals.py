@@ -140,3 +140,26 @@ def test_a_missing_file_or_index_is_refused(tmp_path: Path) -> None:
         load_sae(source, 1)
     with pytest.raises(UsageError, match="does not exist; check sae.release"):
         load_sae(replace(source, release=str(tmp_path / "nowhere")), 1)
+
+
+def test_arrays_of_whole_numbers_are_named_with_their_type(scope: SaeSource) -> None:
+    path = Path(scope.release) / "layer_0/width_16k/average_l0_105/params.npz"
+    arrays = dict(np.load(path))
+    np.savez(path, **{**arrays, "W_enc": (arrays["W_enc"] * 100).astype(np.int8)})
+    for load in (load_encoder, load_sae, sae_identity):
+        with pytest.raises(UsageError, match=r"params\.npz stores W_enc as int8, expected floating-point numbers"):
+            load(scope, 0)
+
+
+@pytest.mark.parametrize(("stored", "named"), [(np.int8, "I8"), (np.int32, "I32"), (np.bool_, "BOOL")])
+def test_quantised_safetensors_are_refused_and_other_floats_are_read(tmp_path: Path, stored: Any, named: str) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    source = fixtures.every_source(tmp_path)["jumprelu"]
+    path = Path(source.release) / "layer_0/sae_weights.safetensors"
+    arrays = load_file(path)
+    save_file({**arrays, "W_enc": arrays["W_enc"].astype(np.float16)}, path)
+    assert load_encoder(source, 0).W_enc.dtype.is_floating_point
+    save_file({**arrays, "W_enc": arrays["W_enc"].astype(stored)}, path)
+    with pytest.raises(UsageError, match=f"stores W_enc as {named}, expected one of F64, F32, F16, BF16"):
+        load_encoder(source, 0)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from common.profiles import REPOSITORY
+from common_simplified.generation_files import GenerationFiles
 from tests.cli.helpers import Answer, command, refusal, start, stopped
+from tests.cli.steering_place import quietly
 from tests.faults.conftest import Figure
 from tests.faults.harness import Site, Undisturbed, assert_undisturbed, finished, kill_group, run_words, wait_for_lock
 
@@ -114,3 +118,25 @@ def test_what_is_refused_before_it_begins_leaves_a_running_phase_alone(building:
         assert {path.name for path in site.root.rglob("*")} == before
     finally:
         kill_group(child)
+
+
+@pytest.mark.smoke
+def test_what_another_slice_finishes_while_one_publishes_is_published_by_the_other(
+    building: Site, built: Undisturbed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, other = building.copied(tmp_path / "data"), building.copied(tmp_path / "other")
+    assert quietly(*other.words("--start", 8, "--worker")).code == 0
+    write = GenerationFiles.write
+
+    def slowly(files: GenerationFiles, *arguments: Any) -> Any:
+        """Writes while what the other slice has stored meanwhile comes in."""
+        monkeypatch.undo()
+        shutil.copytree(other.root / "segments", site.root / "segments", dirs_exist_ok=True)
+        return write(files, *arguments)
+
+    monkeypatch.setattr(GenerationFiles, "write", slowly)
+    assert quietly(*site.words("--end", 7)).code == 0
+    record = json.loads((site.root / "metadata.json").read_text())
+    assert (record["complete"], record["done"]) == (False, 8)
+    assert quietly(*site.words("--start", 8)).code == 0
+    assert_undisturbed(site, built)

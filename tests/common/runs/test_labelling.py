@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
+
 import pytest
 
 from common.config import Config
 from common.errors import PipelineError
+from common.execution import EvaluationResult
 from common.execution.enclosure import Isolation
 from common.execution.ladder import Choice
 from common.runs import labelling
-from common.runs.labelling import evaluation_fingerprint, sandbox_record, standing_rung
+from common.runs.labelling import Pending, collect, evaluation_fingerprint, sandbox_record, standing_rung
+from common.runs.slices import Span
+from common.runs.tables import EVALUATION_SCHEMA
 
 pytestmark = pytest.mark.unit
 STORED = [{"sandbox_rung": 1}, {"sandbox_rung": 3}]
@@ -47,3 +52,21 @@ def test_where_the_isolation_cannot_be_had_only_what_is_made_here_fails(monkeypa
     assert sandbox_record(Config(sandbox="4"), 4)["isolation"] == "rung 4"
     with pytest.raises(PipelineError, match="not reached"):
         sandbox_record(Config(sandbox="4"))
+
+
+@pytest.mark.parametrize("labels", [[], [None], [None, None], [True, None], [None, False, True]])
+def test_labels_are_truth_values_or_missing_whatever_stands_beside_them(labels: list[bool | None]) -> None:
+    """A table guessed from its rows makes a column of missing labels nothing, and counts beside missing ones floats."""
+    rows = [{"position": row, "task_id": row, "temperature": 0.0, "sample": 0} for row in range(len(labels))]
+    results: list[Future[EvaluationResult] | None] = [None if label is None else judged(label) for label in labels]
+    table = collect(Pending(Span(0, max(len(labels) - 1, 0)), rows, ["x"] * len(labels), results))
+    assert table.schema == EVALUATION_SCHEMA
+    assert table["test_passed"].to_pylist() == labels
+    assert table["tests_total"].to_pylist() == [None if label is None else 3 for label in labels]
+
+
+def judged(passed: bool) -> Future[EvaluationResult]:
+    future: Future[EvaluationResult] = Future()
+    outcome = "passed" if passed else "exception"
+    future.set_result(EvaluationResult(passed, outcome, (outcome,) * 3, 3 * passed, 3))
+    return future

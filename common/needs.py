@@ -1,0 +1,183 @@
+"""What each phase of a run needs of this machine, and what of that it cannot hold, each in one line with its cure.
+
+`plan` says it for all phases; a phase asks for itself before it loads weights. The ceilings (`ram_ceiling_gb`,
+`gpu_ceiling_gb`) are promises and hold for the whole batch. A CUDA device that is too small for a batch makes the
+engine halve it, so a phase is refused there only for what one problem needs; in RAM nothing gives way, so the whole
+batch counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from common.capacity import BYTES_PER_GB, Gpu, free_disk
+from common.config import Config
+from common.disk_needs import phase_disk
+from common.errors import UsageError
+from common.footprint import (
+    CUDA_CONTEXT,
+    FIT_PHASES,
+    RUNTIME_RAM,
+    RUNTIME_RAM_WITHOUT_MODEL,
+    Memory,
+    batch_of,
+    fit_streams,
+    phase_memory,
+)
+from common.model_location import BASE, INSTRUCT, model_size
+from common.model_shape import ModelSize
+from common.phases import PHASES, PhaseSpec
+from common.profiles import Profile
+
+ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class Place(NamedTuple):
+    """Where models compute: `kind` is cuda, cpu or mps, `itemsize` the bytes of a number, `gpu_memory` where known."""
+
+    kind: str
+    itemsize: int
+    gpu_memory: int | None = None
+
+
+class Need(NamedTuple):
+    """What a phase needs: its parts on the device that computes, and the totals in RAM and in GPU memory, in bytes."""
+
+    spec: PhaseSpec
+    memory: Memory
+    ram: int
+    gpu: int
+
+
+class Limit(NamedTuple):
+    """One thing that bounds a need: in which memory, how many bytes, and how it is called in a sentence."""
+
+    field: str
+    size: int
+    words: str
+    is_ceiling: bool = False
+
+
+def planned_place(config: Config, gpus: Sequence[Gpu]) -> Place:
+    """Returns where a run would compute, from the settings and the CUDA devices that there are."""
+    wanted = config.device if config.device != "auto" else ("cuda" if gpus else "cpu")
+    kind, _, number = wanted.partition(":")
+    index = int(number) if number.isdigit() else 0
+    gpu = gpus[index] if kind == "cuda" and index < len(gpus) else None
+    native = kind == "cuda" and (gpu is None or gpu.bfloat16)
+    dtype = config.dtype if config.dtype != "auto" else ("bfloat16" if native else "float32")
+    return Place(kind, ITEM_SIZES[dtype], gpu.memory if gpu else None)
+
+
+def role_of(spec: PhaseSpec) -> str:
+    """Returns which of a profile's models a phase loads."""
+    return INSTRUCT if spec.model_field == "phase7_3_model_name" else BASE
+
+
+def phase_need(spec: PhaseSpec, config: Config, profile: Profile, size: ModelSize, place: Place) -> Need:
+    """Returns what a phase needs at its peak at `place`."""
+    on_gpu = place.kind == "cuda" and spec.needs == "model"
+    memory = phase_memory(spec, config, size, profile.sae.width, place.itemsize, in_ram=not on_gpu)
+    if spec.needs != "model":
+        return Need(spec, memory, memory.total + RUNTIME_RAM_WITHOUT_MODEL, 0)
+    if on_gpu:
+        streams = 2 * fit_streams(batch_of(spec, config), size) if spec.id in FIT_PHASES else 0
+        return Need(spec, memory, max(memory.weights, streams) + RUNTIME_RAM, memory.total + CUDA_CONTEXT)
+    return Need(spec, memory, memory.total + _repacked(size, place) + RUNTIME_RAM, 0)
+
+
+def phase_needs(config: Config, profile: Profile, place: Place, specs: Iterable[PhaseSpec] = PHASES) -> list[Need]:
+    """Returns what each phase needs; those of a model whose size nobody knows are left out."""
+    sizes = {role: _known_size(config, profile, role) for role in (BASE, INSTRUCT)}
+    known = ((spec, sizes[role_of(spec)]) for spec in specs)
+    return [phase_need(spec, config, profile, size, place) for spec, size in known if size is not None]
+
+
+def memory_blocks(config: Config, profile: Profile, place: Place, ram: int | None) -> list[str]:
+    """Returns one line for each limit that a phase would exceed, about the phase that exceeds it most."""
+    lines = []
+    for limit in [*ceilings(config, place), *capacities(place, ram)]:
+        needs = phase_needs(config, profile, place)
+        worst = max(needs, key=lambda need: getattr(need, limit.field), default=None)
+        if worst is not None and getattr(worst, limit.field) > limit.size:
+            lines.append(line_of(worst, limit, cure_for(config, profile, place, limit)))
+    return lines
+
+
+def refuse_over_limits(
+    spec: PhaseSpec, config: Config, profile: Profile, size: ModelSize, place: Place, ram: int | None
+) -> None:
+    """Raises `UsageError`, in one line, where a phase needs more than a ceiling allows or the machine has free."""
+    whole = phase_need(spec, config, profile, size, place)
+    one = phase_need(spec, replace(config, batch_size=1), profile, size, place)
+    for limit in [*ceilings(config, place), *capacities(place, ram)]:
+        can_halve = limit.field == "gpu" and not limit.is_ceiling
+        need = one if can_halve else whole
+        if getattr(need, limit.field) > limit.size:
+            raise UsageError(line_of(need, limit, cure_for(config, profile, place, limit, (spec,))))
+
+
+def refuse_full_disk(spec: PhaseSpec, config: Config, profile: Profile) -> None:
+    """Raises `UsageError` where the disk cannot hold what a phase still writes; what it has written counts as done."""
+    root = config.phase_dir(spec.id)
+    held = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
+    needed = phase_disk(spec, config, profile) - held
+    place, free = free_disk(root)
+    if needed > free:
+        raise UsageError(
+            f"phase {spec.id} still writes up to {needed / BYTES_PER_GB:.1f} GB, but {place} has "
+            f"{free / BYTES_PER_GB:.1f} GB free; free some, or name another --data-dir"
+        )
+
+
+def ceilings(config: Config, place: Place) -> list[Limit]:
+    """Returns the limits that the user has set."""
+    set_by_user = {"ram": config.ram_ceiling_gb, **({"gpu": config.gpu_ceiling_gb} if place.kind == "cuda" else {})}
+    return [
+        Limit(name, int(value * BYTES_PER_GB), f"{name}_ceiling_gb = {value:g} allows", is_ceiling=True)
+        for name, value in set_by_user.items()
+    ]
+
+
+def capacities(place: Place, ram: int | None) -> list[Limit]:
+    """Returns the limits that the machine sets; what is not known sets none."""
+    limits = [] if ram is None else [Limit("ram", ram, f"the {ram / BYTES_PER_GB:.1f} GB that are free")]
+    if place.gpu_memory is not None:
+        limits.append(Limit("gpu", place.gpu_memory, f"the {place.gpu_memory / BYTES_PER_GB:.1f} GB of the device"))
+    return limits
+
+
+def line_of(need: Need, limit: Limit, cure: str) -> str:
+    """Returns the line that says which phase needs more of which memory than a limit, and what to do."""
+    place = "RAM" if limit.field == "ram" else "GPU memory"
+    size = getattr(need, limit.field) / BYTES_PER_GB
+    return (
+        f"phase {need.spec.id} needs {size:.1f} GB of {place} ({need.memory.words()}), more than {limit.words}; {cure}"
+    )
+
+
+def cure_for(config: Config, profile: Profile, place: Place, limit: Limit, specs: Sequence[PhaseSpec] = PHASES) -> str:
+    """Returns what keeps phases within a limit: a batch size that does, halved as often as needed, or what else."""
+    size = config.batch_size // 2
+    while size >= 1:
+        needs = phase_needs(replace(config, batch_size=size), profile, place, specs)
+        if all(getattr(need, limit.field) <= limit.size for need in needs):
+            return f"--batch-size {size} stays within it"
+        size //= 2
+    smaller = "--set dtype=bfloat16, " if place.itemsize > 2 else ""
+    return f"no batch size is small enough: use {smaller}another device or a smaller model"
+
+
+def _known_size(config: Config, profile: Profile, role: str) -> ModelSize | None:
+    """Returns a model's size; one that is not named, or whose files are damaged, is blocked by another line."""
+    try:
+        return model_size(config, profile, role)
+    except UsageError:
+        return None
+
+
+def _repacked(size: ModelSize, place: Place) -> int:
+    """Returns what oneDNN's copy of the largest matrix takes while it multiplies in bfloat16 on a CPU."""
+    return 2 * size.shape.vocab_size * size.d_model * place.itemsize if place.itemsize < 4 else 0
