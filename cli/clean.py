@@ -13,6 +13,7 @@ from cli.parser import EPILOG, Parser, resolved_config
 from common.errors import UsageError
 from common.runs.cleaning import Deletable, delete, find_deletable, refuse_running, strange_directories
 from common.text_table import text_table
+from experiment_pathway_token_analysis.src.standing import find_pathway_deletable, strange_pathway
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -43,11 +44,15 @@ def clean(parsed: argparse.Namespace) -> int:
     config = resolved_config(parsed).config
     if not Path(config.data_dir).is_dir():
         raise UsageError(f"{config.data_dir} is no directory, so there is nothing to delete; check --data-dir")
-    found = find_deletable(config, superseded_only=parsed.superseded)
+    found = [
+        *find_deletable(config, superseded_only=parsed.superseded),
+        *find_pathway_deletable(config, superseded_only=parsed.superseded),
+    ]
     if not parsed.dry_run:
         _refuse(found, force=parsed.force)
     say(f"profile {config.profile}, data directory {config.data_dir}")
-    for line in _listing(found, strange_directories(config), superseded_only=parsed.superseded):
+    strange = [*strange_directories(config), *strange_pathway(config)]
+    for line in _listing(found, strange, superseded_only=parsed.superseded):
         say(line)
     if found and not parsed.dry_run and (parsed.force or _is_agreed(found)):
         for item in found:

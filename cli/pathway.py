@@ -14,8 +14,8 @@ from common.runs.slices import refuse_reversed
 from experiment_pathway_token_analysis.src.closing import closing_table
 from experiment_pathway_token_analysis.src.discovery_parts import discovery_part, refuse_unready_discovery
 from experiment_pathway_token_analysis.src.dry_run import blocks, describe
-from experiment_pathway_token_analysis.src.orchestrator import Orchestrator, pathway_root, step_range
-from experiment_pathway_token_analysis.src.paths import PathwayPaths
+from experiment_pathway_token_analysis.src.orchestrator import Orchestrator, step_range
+from experiment_pathway_token_analysis.src.paths import PathwayPaths, pathway_root
 from experiment_pathway_token_analysis.src.settings import CONFIG_FILE, Settings, load_settings
 from experiment_pathway_token_analysis.src.steps import Run
 

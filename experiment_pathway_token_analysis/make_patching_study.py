@@ -26,12 +26,11 @@ from common.problems import Problem
 from common.profiles import REPOSITORY
 from common.progress import Progress
 from common.runs import labelling
-from common.runs.artifacts import PhasePaths, split_file
+from common.runs.artifacts import split_file
 from common.runs.compatibility import refuse_other_model
 from common.runs.discovery import run_command
 from common.runs.files import write_json, writing
 from common.runs.interruption import StopRequest, polite_stop
-from common.runs.metadata import generation_to_put_aside
 from common.runs.records import StageStore, refuse_difference
 from common.runs.slices import Span
 from common.runs.tables import problems_of
@@ -46,7 +45,13 @@ from common_simplified.stopping import STOP_VERSION
 from experiment_pathway_token_analysis.src.orchestrator import command_given
 from experiment_pathway_token_analysis.src.steps import Run, digest_of
 from experiment_pathway_token_analysis.src.study_candidates import Candidate, find_candidates
-from experiment_pathway_token_analysis.src.study_files import StudyWriter, hashes_of
+from experiment_pathway_token_analysis.src.study_files import StudyWriter, hashes_of, planned_files
+from experiment_pathway_token_analysis.src.study_keeping import (
+    announce,
+    forget_record,
+    keep_given_prompts,
+    set_study_aside,
+)
 from experiment_pathway_token_analysis.src.study_problems import Chosen, Solved, choose
 from experiment_pathway_token_analysis.src.study_state import (
     BASELINE,
@@ -111,6 +116,7 @@ class PatchingStudy:
         self._refuse_misfit()
         self.chosen: Chosen = choose(run, self.solved)
         self.store = StageStore(run.paths.producer / "features")
+        self._prompts_digest: str | None = None
         self._verdicts: dict[tuple[int, str], Future[EvaluationResult]] = {}
 
     def run(self, *, fresh: bool = False) -> None:
@@ -118,13 +124,13 @@ class PatchingStudy:
         started = time.monotonic()
         labelling.check_sandbox(self.config)
         if fresh:
-            self._set_aside()
+            set_study_aside(self.analysis, self.store.directory)
         stored = self.store.stored_fingerprint()
         if stored is not None:
             refuse_difference(self.analysis.paths.producer, stored, self.fingerprint)
         self.store.open(self.fingerprint)
         self.store.verify()
-        study_record(self.analysis).unlink(missing_ok=True)
+        self._prompts_digest = forget_record(self.analysis)
         with polite_stop() as stop:
             self._work(stop)
         self._publish(time.monotonic() - started)
@@ -297,10 +303,13 @@ class PatchingStudy:
         run = self.analysis
         writer = StudyWriter(run, self.candidates, self.chosen)
         stale = study_files(run)
+        announce(run, [*stale, *planned_files(run, self.candidates)])
         rows_of = (self.store.read(self.position(candidate)).to_pylist() for candidate in self.candidates)
+        keep_given_prompts(run, writer.prompts_bytes(), self._prompts_digest)
         files, results = writer.write(rows_of)
-        for path in set(stale) - set(files):
-            path.unlink(missing_ok=True)
+        with writing(run.study_root):
+            for path in set(stale) - set(files):
+                path.unlink(missing_ok=True)
         n_causal = sum(result["is_causal"] for result in results)
         found = {
             "n_features": len(results),
@@ -320,21 +329,6 @@ class PatchingStudy:
         }
         write_json(study_record(run), record)
         _log.info("patching study: %d of %d features are causal; %s", n_causal, len(results), run.study_root)
-
-    def _set_aside(self) -> None:
-        """Moves what stands of a study to the producer's `superseded/`."""
-        run = self.analysis
-        paths = PhasePaths(run.paths.producer)
-        target = paths.superseded / f"{generation_to_put_aside(paths):04d}"
-        standing = [study_record(run), self.store.directory, *study_files(run), run.paths.prompts]
-        standing = [path for path in standing if path.exists()]
-        if not standing:
-            return
-        with writing(target):
-            target.mkdir(parents=True)
-            for path in standing:
-                path.rename(target / path.name)
-        _log.info("the earlier patching study is put aside in %s", target)
 
 
 def _columns(row: Row, made: dict[str, Any], result: EvaluationResult | None) -> dict[str, Any]:

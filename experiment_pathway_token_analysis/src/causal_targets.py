@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import UsageError
+from common.errors import PipelineError, UsageError
 from common.runs.features import Feature
 from common.runs.files import canonical_json, read_json
 from experiment_pathway_token_analysis.src.steps import Run
@@ -83,7 +84,8 @@ def read_prompts(run: Run) -> Prompts:
             'one: {"schema_version": 1, "prompts": [{"id", "class", "prompt", "split": "select" or "validate"}]}'
         )
     try:
-        prompts = [_prompt(item, run.settings.study.classes) for item in read_json(path)["prompts"]]
+        found = _content(path)["prompts"]
+        prompts = [_prompt(number, item, run.settings.study.classes) for number, item in enumerate(found)]
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} does not hold prompts ({error}); correct it") from None
     for selects, split in ((True, SELECT), (False, VALIDATE)):
@@ -93,14 +95,39 @@ def read_prompts(run: Run) -> Prompts:
             raise UsageError(f"{path} has no prompt of class {lacking[0]!r} in the split {split!r}; add some")
     if len({prompt.id for prompt in prompts}) < len(prompts):
         raise UsageError(f"{path} names a prompt twice; give each an id of its own")
+    if (alike := _alike(prompts)) is not None:
+        raise UsageError(f"{path}: prompts {alike[0]!r} and {alike[1]!r} are the same text; keep one of them")
     return Prompts(prompts, hashlib.sha256(canonical_json(prompts).encode()).hexdigest()[:16])
 
 
-def _prompt(item: dict[str, Any], classes: tuple[str, ...]) -> Prompt:
+def _content(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except PipelineError as error:
+        raise ValueError(str(error).partition("(")[2].partition(");")[0] or str(error)) from None
+
+
+def _alike(prompts: list[Prompt]) -> tuple[str, str] | None:
+    """Returns two prompts of one text: what selects an edge must not validate it, and n counts different prompts."""
+    seen: dict[str, str] = {}
+    for prompt in prompts:
+        if prompt.text in seen:
+            return seen[prompt.text], prompt.id
+        seen[prompt.text] = prompt.id
+    return None
+
+
+def _prompt(number: int, item: Any, classes: tuple[str, ...]) -> Prompt:
+    """Returns an entry of the file, counted from 0, as a prompt; raises ValueError for what is wrong with it."""
+    lacking = [name for name in ("id", "class", "prompt", "split") if not isinstance(item, dict) or name not in item]
+    if lacking:
+        raise ValueError(f"entry {number} has no {', '.join(lacking)}")
     if item["class"] not in classes:
         raise ValueError(f"class {item['class']!r} is none of {', '.join(classes)}")
     if item["split"] not in (SELECT, VALIDATE):
         raise ValueError(f"split {item['split']!r} is neither {SELECT!r} nor {VALIDATE!r}")
-    if not isinstance(item["prompt"], str) or not item["prompt"]:
+    if not isinstance(item["prompt"], str) or not item["prompt"].strip():
         raise ValueError(f"prompt {item['id']!r} is empty")
+    if any("\ud800" <= character <= "\udfff" for character in item["prompt"]):
+        raise ValueError(f"prompt {item['id']!r} holds half a character (a lone surrogate)")
     return Prompt(str(item["id"]), item["prompt"], classes.index(item["class"]), item["split"] == SELECT)

@@ -7,8 +7,8 @@ from typing import Any
 
 from common.runs.files import read_json
 from common.text_table import text_table
-from experiment_pathway_token_analysis.src.steps import NAMES, PASSED, Run
-from experiment_pathway_token_analysis.src.study_state import study_record
+from experiment_pathway_token_analysis.src.steps import NAMES, PASSED, Run, changed_inputs, command, standing_manifest
+from experiment_pathway_token_analysis.src.study_state import study_record_found
 
 Row = tuple[str, str, str]
 SHOWN_EDGES = 5
@@ -18,15 +18,20 @@ def closing_table(run: Run) -> str:
     """Returns what the steps that have run found; a step that did not pass says why."""
     rows: list[Row] = []
     for step, rows_of in enumerate((_audit, _causal, _prototype, _pathways, _tokens, _integrated)):
-        path = run.paths.manifest(step)
-        if not path.is_file():
+        manifest = standing_manifest(run, step)
+        if manifest is None:
             continue
-        manifest = read_json(path)
+        if step and changed_inputs(run, step):
+            rows.append((NAMES[step], "not of these files", f"run: {command(run)} --from {step}"))
+            break
         if manifest["status"] != PASSED:
             rows.append((NAMES[step], "did not pass", manifest["message"]))
         if manifest["outputs"]:
             rows.extend(rows_of(run))
-    study = [_study(read_json(study_record(run)))] if study_record(run).is_file() else []
+        if manifest["status"] != PASSED and not run.force:
+            break  # what stands of later steps was made before
+    record = study_record_found(run)
+    study = [] if record is None else [_study(record)]
     table = text_table([*study, *rows], ("what", "found", "of / how sure")) if study or rows else "nothing was run"
     return "\n".join(["", table, "", "Where to look", *(f"  {line}" for line in _places(run))])
 

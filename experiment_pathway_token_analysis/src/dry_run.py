@@ -8,9 +8,14 @@ from common.errors import PipelineError, UsageError
 from common.text_table import text_table
 from experiment_pathway_token_analysis.src import estimates
 from experiment_pathway_token_analysis.src.estimates import CPU, GPU
-from experiment_pathway_token_analysis.src.orchestrator import missing_study, step_is_current, wants_study
+from experiment_pathway_token_analysis.src.orchestrator import (
+    missing_study,
+    refuse_layers,
+    step_is_current,
+    wants_study,
+)
 from experiment_pathway_token_analysis.src.steps import NAMES, NEEDS, Run
-from experiment_pathway_token_analysis.src.study_state import study_files, study_state
+from experiment_pathway_token_analysis.src.study_state import refuse_foreign_study, study_files, study_state
 
 HEADER = ("step", "name", "would", "size", "memory", "on a GPU", "on a CPU")
 _LITTLE = "< 1 GB"
@@ -31,7 +36,8 @@ def blocks(run: Run, steps: Sequence[int], *, produce: bool) -> list[str]:
     making = produce and (wants_study(run, steps) or not steps)
     if making:
         try:
-            study_state(run)
+            if not study_state(run).current:
+                refuse_foreign_study(run)
         except UsageError as error:
             found.append(str(error))
     elif steps and steps[0] == 0 and not study_files(run):
@@ -44,9 +50,10 @@ def blocks(run: Run, steps: Sequence[int], *, produce: bool) -> list[str]:
     if any(step in (2, 3) for step in steps) and peak is not None and peak > run.settings.memory_ceiling_gb:
         ceiling = run.settings.memory_ceiling_gb
         found.append(f"steps 2 and 3 need about {peak:.1f} GB, more than memory_ceiling_gb = {ceiling:g} (--set it)")
-    last = run.settings.selection.last_layer
-    if last is not None and last >= run.profile.n_layers:
-        found.append(f"selection.last_layer = {last}: {run.profile.name} has layers 0 to {run.profile.n_layers - 1}")
+    try:
+        refuse_layers(run)
+    except UsageError as error:
+        found.append(str(error))
     return found
 
 

@@ -15,12 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from common.config import Config
 from common.errors import OtherSettingsError, UsageError
 from common.logging import add_log_file, get_logger, remove_log_file
-from common.profiles import DEFAULT_PROFILE, load_profile
 from common.runs.artifacts import PhasePaths
-from common.runs.files import ensure_directory, read_json, sha256_file, sweep_temporaries, writing
+from common.runs.files import ensure_directory, read_json, sweep_temporaries, writing
 from common.runs.locks import EVERYTHING, span_lock
 from common.runs.slice_records import remove_slice_records
 from experiment_pathway_token_analysis.src.steps import (
@@ -28,12 +26,16 @@ from experiment_pathway_token_analysis.src.steps import (
     NEEDS,
     Run,
     StepResult,
+    changed_inputs,
     changed_settings,
+    command,
     is_current,
+    read_manifest,
     refuse_unready,
+    standing_manifest,
     write_manifest,
 )
-from experiment_pathway_token_analysis.src.study_state import MADE_HERE, study_files, study_state
+from experiment_pathway_token_analysis.src.study_state import MADE_HERE, refuse_foreign_study, study_files, study_state
 
 PACKAGE = "experiment_pathway_token_analysis.src"
 MODULES = (
@@ -103,11 +105,15 @@ class Orchestrator:
                 f"{self.run.study_root} holds a study made under other settings ({'; '.join(state.changed)}); use "
                 "--fresh to put it aside and start again, --no-produce to go on with it, or another --data-dir"
             )
+        refuse_foreign_study(self.run)
         _log.info("patching study: %s", state.why)
         importlib.import_module(PRODUCER).make_study(self.run, fresh=self.fresh or state.outdated)
 
     def _refuse_first(self, steps: Sequence[int], produce: bool) -> None:
         """Raises `UsageError` for what is known to be missing before anything is done."""
+        refuse_layers(self.run)
+        if not (self.fresh or self.run.force):
+            refuse_other_profile(self.run)
         if steps[0] > 0:
             refuse_unready(self.run, steps[0])
             refuse_other_settings(self.run, steps[0])
@@ -136,8 +142,9 @@ class Orchestrator:
             return 0
         started = time.monotonic()
         _log.info("step %d (%s)", step, NAMES[step])
-        is_stale = inputs_changed(self.run, step)
-        self.run.paths.manifest(step).unlink(missing_ok=True)  # a step that fails midway has not passed
+        is_stale = bool(changed_inputs(self.run, step))
+        with writing(self.run.paths.manifest(step)):
+            self.run.paths.manifest(step).unlink(missing_ok=True)  # a step that fails midway has not passed
         result = self._discovered(is_stale) if step == DISCOVERY else module_of(step).run_step(self.run)
         write_manifest(self.run, step, result)
         how = "passed" if result.passed else "did not pass"
@@ -153,7 +160,12 @@ class Orchestrator:
             result = module.run_step(self.run)
         except OtherSettingsError as error:
             if not is_stale:
-                raise
+                held, _, _ = str(error).partition("; use --fresh")
+                again = f"{command(self.run)} --from {DISCOVERY} --fresh"
+                raise OtherSettingsError(
+                    f"{held}; to put them aside and compute anew, add --from {DISCOVERY} --fresh "
+                    f"({again}), or use another --data-dir"
+                ) from None
             _log.warning("step %d: what it reads has changed, so it starts again: %s", DISCOVERY, error)
             forget_discovery(self.run)
             result = module.run_step(self.run)
@@ -167,17 +179,30 @@ def module_of(step: int) -> Any:
 
 
 def forget_discovery(run: Run) -> None:
-    """Drops the finished targets of step 3, and what workers said of them."""
+    """Puts the finished targets of step 3 aside, and drops what workers said of them."""
     module_of(DISCOVERY).Discovery(run, computes_here=False).set_aside()
     remove_slice_records(PhasePaths(run.paths.pathways))
 
 
-def inputs_changed(run: Run, step: int) -> bool:
-    """Returns whether a file that a step read has changed since."""
-    path = run.paths.manifest(step)
-    read = read_json(path)["inputs"] if path.is_file() else {}
-    places = {run.paths.root / name: digest for name, digest in read.items()}
-    return any(not place.is_file() or sha256_file(place) != digest for place, digest in places.items())
+def refuse_other_profile(run: Run) -> None:
+    """Raises `UsageError` where steps of another profile have run in the directory: theirs would be overwritten."""
+    for step in range(LAST_STEP + 1):
+        manifest = standing_manifest(run, step)
+        if manifest is not None and manifest["profile"] != run.profile.name:
+            raise UsageError(
+                f"{run.paths.root} holds an analysis of profile {manifest['profile']}, this is {run.profile.name}; use "
+                "another --data-dir, or --fresh to write over it"
+            )
+
+
+def refuse_layers(run: Run) -> None:
+    """Raises `UsageError` where features are to be selected from layers that the model does not have."""
+    first, n_layers = run.settings.selection.first_layer, run.profile.n_layers
+    for name, layer in (("first_layer", first), ("last_layer", run.selected_layers.stop - 1)):
+        if layer >= n_layers:
+            raise UsageError(f"selection.{name} = {layer}: {run.profile.name} has layers 0 to {n_layers - 1}")
+    if not run.selected_layers:
+        raise UsageError(f"selection.first_layer = {first} comes after the last layer, {run.selected_layers.stop - 1}")
 
 
 def wants_study(run: Run, steps: Sequence[int]) -> bool:
@@ -194,10 +219,10 @@ def step_is_current(run: Run, step: int) -> bool:
 
 def _reads_every_study_file(run: Run) -> bool:
     """Returns whether step 0's manifest names every file that the study now has: new ones are found by name."""
-    path = run.paths.manifest(0)
-    if not path.is_file():
+    manifest = standing_manifest(run, 0)
+    if manifest is None:
         return False
-    named = {run.paths.root / name for name in read_json(path)["inputs"]}
+    named = {run.paths.root / name for name in manifest["inputs"]}
     return set(study_files(run)) <= named
 
 
@@ -210,16 +235,18 @@ def selected_features(run: Run) -> int:
 def refuse_other_settings(run: Run, step: int) -> None:
     """Raises `UsageError` where a step that this one stands on was made under other settings, or of a part only."""
     for needed in sorted(_stands_on(step)):
-        path = run.paths.manifest(needed)
-        if run.force or not path.is_file():
+        manifest = None if run.force else read_manifest(run, needed)
+        if manifest is None:
             continue
-        manifest = read_json(path)
         changed = changed_settings(run, needed, manifest)
         if manifest["limit"] is not None and manifest["limit"] != run.limit:
             changed.append(f"--limit {manifest['limit']}")
+        of = "under other settings"
+        if not changed and needed:  # the study's own files may be gone: its audit stays valid
+            of, changed = "of other files", changed_inputs(run, needed)
         if changed:
             raise UsageError(
-                f"step {step} stands on step {needed} ({NAMES[needed]}), which was made under other settings "
+                f"step {step} stands on step {needed} ({NAMES[needed]}), which was made {of} "
                 f"({', '.join(changed)}); run: {command(run)} --from {needed}, or go on all the same with --force"
             )
 
@@ -237,26 +264,9 @@ def missing_study(run: Run) -> str:
     return f"{found}; put the patching study there, or name its place with --set study.directory=DIR"
 
 
-def command(run: Run) -> str:
-    """Returns the command that runs this analysis again."""
-    words = ["python3", "run.py", "pathway"]
-    if run.profile.name != DEFAULT_PROFILE:
-        words += ["--profile", run.config.profile]
-    if run.config.full:
-        words.append("--full")
-    if run.config.data_dir != load_profile(run.config.profile).data_dir_of(full=run.config.full):
-        words += ["--data-dir", run.config.data_dir]
-    return shlex.join(words)
-
-
 def command_given(run: Run) -> str:
     """Returns the command that goes on with this run: the one it was started with, but for `--fresh`."""
     if Path(sys.argv[0]).name in ("run.py", "multi_gpu_launcher.py"):
         words = (word for word in sys.argv[1:] if word != "--fresh")
         return shlex.join(["python3", Path(sys.argv[0]).name, *words])
     return command(run)
-
-
-def pathway_root(config: Config) -> Path:
-    """Returns the pathway directory of a configuration."""
-    return Path(config.data_dir) / "pathway"

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.config import Config
+
+
+def pathway_root(config: Config) -> Path:
+    """Returns the pathway directory of a configuration."""
+    return Path(config.data_dir) / "pathway"
+
 
 @dataclass(frozen=True)
 class PathwayPaths:

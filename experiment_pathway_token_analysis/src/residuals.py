@@ -136,6 +136,11 @@ class LastToken:
             ids = tokenize_prompts(self.loaded.tokenizer, [self.prompts[prompt]]).input_ids
             if ids.shape[1] < 2:
                 raise UsageError(f"prompt {prompt} is only {ids.shape[1]} token long; give one of at least 2")
+            most = getattr(self.loaded.model.config, "max_position_embeddings", None)
+            if most is not None and ids.shape[1] > most:
+                raise UsageError(
+                    f"prompt {prompt} is {ids.shape[1]:,} tokens long, the model reads {most:,}; shorten it"
+                )
             self._tokens[prompt] = ids.to(self.loaded.device)
         return self._tokens[prompt]
 

@@ -7,8 +7,9 @@ are no defaults here: every value stands in the file.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -234,9 +235,14 @@ def _refuse_nonsense(settings: Settings, file: Path) -> None:
     for message, holds in checks.items():
         if not holds:
             raise UsageError(f"{file}: {message}")
-    for section, key, value in _whole_numbers(settings):
-        if value < 0 or (value == 0 and key not in ("first_layer", "max_chains", "seed", "last_layer")):
-            raise UsageError(f"{file}: {section}.{key} = {value}: expected a positive number")
+    for name, value in _numbers(settings):
+        least = "0 or more" if name.rpartition(".")[2] in _may_be_0() else "a positive number"
+        if not math.isfinite(value) or value < 0 or (value == 0 and least != "0 or more"):
+            raise UsageError(f"{file}: {name} = {value}: expected {least}")
+    for name in ("checkpoints", "response_logs"):
+        pattern = getattr(study, name)
+        if not pattern or "*" not in pattern or Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            raise UsageError(f"{file}: study.{name} = {pattern!r}: expected names with a * below study.directory")
 
 
 def _value(settings: Settings, name: str) -> float:
@@ -244,11 +250,17 @@ def _value(settings: Settings, name: str) -> float:
     return getattr(getattr(settings, section), key)
 
 
-def _whole_numbers(settings: Settings) -> list[tuple[str, str, int]]:
-    return [
-        (section, key, value)
-        for section, table in settings.as_dict().items()
-        if isinstance(table, dict)
-        for key, value in table.items()
-        if isinstance(value, int) and not isinstance(value, bool)
-    ]
+def _numbers(settings: Settings) -> Iterator[tuple[str, float]]:
+    for section, table in settings.as_dict().items():
+        keyed = table if isinstance(table, dict) else {None: table}
+        for key, value in keyed.items():
+            name = section if key is None else f"{section}.{key}"
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                yield name, value
+
+
+def _may_be_0() -> set[str]:
+    """Returns the settings that may be 0: most of those that are no whole numbers, and few that are."""
+    tables = (Study, Producer, Selection, Prototype, Gradient, Replay, Tokens)
+    fractions = {item.name for table in tables for item in fields(table) if item.type == "float"}
+    return {"first_layer", "last_layer", "max_chains", "seed", *fractions} - {"small_step", "prior_tokens"}

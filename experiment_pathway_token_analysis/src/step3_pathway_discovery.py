@@ -23,8 +23,9 @@ from common.progress import Progress
 from common.runs.artifacts import PhasePaths
 from common.runs.files import sweep_temporaries, write_json, writing
 from common.runs.interruption import StopRequest, polite_stop
-from common.runs.locks import directory_lock, span_lock
+from common.runs.locks import EVERYTHING, directory_lock, span_lock
 from common.runs.merging import Lack, Opened, refuse_foreign_slices, settings_digest
+from common.runs.metadata import generation_to_put_aside
 from common.runs.records import StageStore, refuse_difference
 from common.runs.slice_records import Keeper, SliceKeeper, device_name
 from common.runs.slices import Span, covered, grid_cells, missing_cells, missing_spans, requested_span
@@ -34,6 +35,7 @@ from experiment_pathway_token_analysis.src.codes import read_clean
 from experiment_pathway_token_analysis.src.dictionaries import Dictionaries
 from experiment_pathway_token_analysis.src.discovery_setup import fingerprint, set_up
 from experiment_pathway_token_analysis.src.memory_use import GB, MemoryMeter
+from experiment_pathway_token_analysis.src.orchestrator import command_given
 from experiment_pathway_token_analysis.src.residuals import LastToken
 from experiment_pathway_token_analysis.src.steps import Run, StepResult
 from experiment_pathway_token_analysis.src.target_work import TargetWork
@@ -115,9 +117,18 @@ class Discovery:
         return StepResult(True, _message(results), inputs, [self.run.paths.validated])
 
     def set_aside(self) -> None:
-        """Removes every finished target, so that all are computed again (`--fresh`)."""
-        self.store.clear()
-        self.run.paths.validated.unlink(missing_ok=True)
+        """Moves every finished target and the results to `superseded/`, so that all are computed again (`--fresh`)."""
+        with span_lock(self.paths.locks, EVERYTHING):
+            standing = (self.paths.segments, self.run.paths.validated, self.paths.partial)
+            moved = [path for path in standing if path.exists()]
+            if not moved:
+                return
+            target = self.paths.superseded / f"{generation_to_put_aside(self.paths):04d}"
+            with writing(target):
+                target.mkdir(parents=True)
+                for path in moved:
+                    path.rename(target / path.name)
+        _log.info("step 3: what was finished is put aside in %s", target)
 
     def _settle(self) -> None:
         with directory_lock(self.paths.locks):
@@ -229,7 +240,7 @@ class Discovery:
         return Interrupted(f"stopped with {done} of {len(self.targets)} targets done; to go on: {self._to_go_on()}")
 
     def _to_go_on(self) -> str:
-        return self.go_on or f"run.py pathway --profile {self.run.profile.name} --from 3"
+        return self.go_on or command_given(self.run)
 
 
 def run_step(run: Run) -> StepResult:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from typing import Any, NamedTuple
 
 from common.config import Config
 from common.errors import PipelineError, UsageError
-from common.profiles import Profile
+from common.logging import get_logger
+from common.profiles import DEFAULT_PROFILE, Profile
 from common.runs.files import canonical_json, read_json, sha256_file, write_json
 from experiment_pathway_token_analysis.src.paths import PathwayPaths
 from experiment_pathway_token_analysis.src.settings import Settings
@@ -33,6 +35,8 @@ USES: dict[int, tuple[str, ...]] = {
     5: ("study", "selection", "gradient", "replay", "tokens"),
 }
 PASSED, FAILED = "passed", "failed"
+_MANIFEST_KEYS = ("status", "message", "settings", "profile", "model", "limit", "inputs", "outputs")
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,18 @@ def digest_of(*parts: Any) -> str:
     return hashlib.sha256(canonical_json(list(parts)).encode()).hexdigest()[:16]
 
 
+def command(run: Run) -> str:
+    """Returns the command that runs this analysis again."""
+    words = ["python3", "run.py", "pathway"]
+    if run.profile.name != DEFAULT_PROFILE:
+        words += ["--profile", run.config.profile]
+    if run.config.full:
+        words.append("--full")
+    if run.config.data_dir != run.profile.data_dir_of(full=run.config.full):
+        words += ["--data-dir", run.config.data_dir]
+    return shlex.join(words)
+
+
 def write_manifest(run: Run, step: int, result: StepResult) -> None:
     """Records how a step ended."""
     write_json(
@@ -96,14 +112,37 @@ def write_manifest(run: Run, step: int, result: StepResult) -> None:
     )
 
 
+def read_manifest(run: Run, step: int) -> dict[str, Any] | None:
+    """Returns a step's manifest, None where it has not run; raises `PipelineError` where the manifest is damaged."""
+    path = run.paths.manifest(step)
+    if not path.is_file():
+        return None
+    again = f"it is damaged; run: {command(run)} --from {step} --to {step}"
+    try:
+        found = read_json(path)
+    except PipelineError:
+        raise PipelineError(f"{path} is not what step {step} wrote: {again}") from None
+    if not isinstance(found, dict) or any(name not in found for name in _MANIFEST_KEYS):
+        raise PipelineError(f"{path} lacks what step {step} writes there: {again}")
+    return found
+
+
+def standing_manifest(run: Run, step: int) -> dict[str, Any] | None:
+    """Returns a step's manifest; a damaged one counts as none, and the log says so: the step then runs again."""
+    try:
+        return read_manifest(run, step)
+    except PipelineError as error:
+        _log.warning("%s", error)
+        return None
+
+
 def refuse_unready(run: Run, step: int) -> None:
     """Raises UsageError where a step that this one needs has not passed, or where its files are not what it wrote."""
     for needed in NEEDS[step]:
-        path = run.paths.manifest(needed)
-        again = f"run.py pathway --profile {run.profile.name} --from {needed} --to {step}"
-        if not path.is_file():
+        again = f"{command(run)} --from {needed} --to {step}"
+        manifest = read_manifest(run, needed)
+        if manifest is None:
             raise UsageError(f"step {step} needs step {needed} ({NAMES[needed]}), which has not run; run: {again}")
-        manifest = read_json(path)
         if manifest["status"] != PASSED and not run.force:
             raise UsageError(
                 f"step {step} needs step {needed} ({NAMES[needed]}), which did not pass ({manifest['message']}); "
@@ -123,16 +162,23 @@ def refuse_changed(path: Path, digest: str, again: str) -> None:
 
 def is_current(run: Run, step: int) -> bool:
     """Returns whether a step has passed on today's settings and files, so that it need not run again."""
-    path = run.paths.manifest(step)
-    if not path.is_file():
+    manifest = standing_manifest(run, step)
+    if manifest is None:
         return False
-    manifest = read_json(path)
     same = not changed_settings(run, step, manifest)
     files = {**manifest["inputs"], **manifest["outputs"]}
     whole = all(
         (run.paths.root / name).is_file() and sha256_file(run.paths.root / name) == files[name] for name in files
     )
     return manifest["status"] == PASSED and same and manifest["limit"] == run.limit and whole
+
+
+def changed_inputs(run: Run, step: int) -> list[str]:
+    """Returns the files that a step read and that are gone or others now."""
+    manifest = standing_manifest(run, step)
+    read = {} if manifest is None else manifest["inputs"]
+    places = {name: run.paths.root / name for name in read}
+    return [name for name, place in places.items() if not place.is_file() or sha256_file(place) != read[name]]
 
 
 def changed_settings(run: Run, step: int, manifest: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.runs.files import finite, sha256_file, write_bytes, write_json
+from common.runs.files import finite, json_text, sha256_file, write_bytes, write_json
 from experiment_pathway_token_analysis.src.contrasts import Contrast, Trial, contrast, q_values
 from experiment_pathway_token_analysis.src.settings import Producer
 from experiment_pathway_token_analysis.src.steps import Run
@@ -44,8 +44,12 @@ class StudyWriter:
                 log = []
         results = self._results(contrasts, excluded)
         files += [self._write_checkpoint(number, results) for number in _checkpoint_sizes(len(results))]
-        write_json(self.run.paths.prompts, {"schema_version": 1, "prompts": self.chosen.prompts})
+        write_bytes(self.run.paths.prompts, self.prompts_bytes())
         return [*files, self.run.paths.prompts], results
+
+    def prompts_bytes(self) -> bytes:
+        """Returns what the file of prompts will hold."""
+        return json_text({"schema_version": 1, "prompts": self.chosen.prompts}).encode("utf-8")
 
     def _baseline_trials(self, place: int) -> Iterator[dict[str, Any]]:
         for name, items in self.chosen.problems.items():
@@ -73,7 +77,7 @@ class StudyWriter:
         }
 
     def _write_log(self, number: int, trials: Sequence[dict[str, Any]]) -> Path:
-        path = self.run.study_root / "response_logs" / f"responses_{number:03d}.json"
+        path = log_place(self.run, number)
         lines = ",\n".join(json.dumps(trial, ensure_ascii=True) for trial in trials)
         write_bytes(path, f"[\n{lines}\n]\n".encode("ascii"))
         return path
@@ -103,8 +107,7 @@ class StudyWriter:
         ]
 
     def _write_checkpoint(self, n: int, results: Sequence[dict[str, Any]]) -> Path:
-        name = self.run.settings.study.checkpoints.replace("*", "final" if n == len(results) else f"{n:06d}")
-        path = self.run.study_root / name
+        path = checkpoint_place(self.run, n, len(results))
         layers = [item["layer"] for item in results[:n]]
         problems = {name: len(items) for name, items in self.chosen.problems.items()}
         write_json(
@@ -123,6 +126,23 @@ class StudyWriter:
         return path
 
 
+def log_place(run: Run, number: int) -> Path:
+    """Returns where a response log lies; its name is one that step 0 looks for."""
+    return run.study_root / run.settings.study.response_logs.replace("*", f"responses_{number:03d}")
+
+
+def checkpoint_place(run: Run, n: int, of: int) -> Path:
+    """Returns where the checkpoint of the first `n` of so many features lies."""
+    return run.study_root / run.settings.study.checkpoints.replace("*", "final" if n == of else f"{n:06d}")
+
+
+def planned_files(run: Run, candidates: Sequence[Candidate]) -> list[Path]:
+    """Returns every file of a study of these features, but for the prompts."""
+    n = len(candidates)
+    logs = [log_place(run, number) for number in range(-(-n // EVERY))]
+    return [*logs, *(checkpoint_place(run, size, n) for size in _checkpoint_sizes(n))]
+
+
 def is_causal(found: Contrast, q: float | None, producer: Producer) -> bool:
     """Returns whether a contrast is one: q at most alpha, and rates that differ by enough."""
     if q is None or found.rate_difference is None:
@@ -132,8 +152,13 @@ def is_causal(found: Contrast, q: float | None, producer: Producer) -> bool:
 
 def hashes_of(run: Run, files: Sequence[Path]) -> dict[str, str]:
     """Returns the SHA-256 of each file, by its place in the pathway directory or, outside it, in full."""
+    return {named(run, path): sha256_file(path) for path in files}
+
+
+def named(run: Run, path: Path) -> str:
+    """Returns a path by its place in the pathway directory or, outside it, in full."""
     root = run.paths.root
-    return {str(path.relative_to(root) if path.is_relative_to(root) else path): sha256_file(path) for path in files}
+    return str(path.relative_to(root) if path.is_relative_to(root) else path)
 
 
 def _checkpoint_sizes(n: int) -> list[int]:

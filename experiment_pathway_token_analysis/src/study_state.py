@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.errors import PipelineError, UsageError
 from common.model_location import identify_model
 from common.runs.artifacts import ACTIVATION_INDEX, split_file, temperature_dataset
 from common.runs.discovery import PhaseOutput, find_output
@@ -23,6 +24,7 @@ READER = "pathway"
 SPLIT = "validation"
 BASELINE = temperature_dataset(0.0)
 PRODUCER_VERSION = 1
+_RECORDED = {"inputs", "made_under", "published_under", "found", "outputs"}
 
 
 class StudyInputs(NamedTuple):
@@ -69,6 +71,35 @@ def study_record(run: Run) -> Path:
     return run.paths.producer / "study.json"
 
 
+def study_record_found(run: Run) -> dict[str, Any] | None:
+    """Returns the producer's record of a finished study; None where there is none, or a damaged one."""
+    found = _read_or_none(study_record(run))
+    return found if found is not None and found.keys() >= _RECORDED else None
+
+
+def written_list(run: Run) -> Path:
+    """Returns where the producer lists the study files that it writes, before it writes them."""
+    return run.paths.producer / "written.json"
+
+
+def files_made_here(run: Run) -> set[Path]:
+    """Returns every study file that the producer has written here, or was about to, whether or not it stands."""
+    listed, record = _read_or_none(written_list(run)) or {}, study_record_found(run) or {}
+    if study_record(run).is_file() and not record and run.study_root.is_relative_to(run.paths.root):
+        return set(study_files(run))  # its record is damaged, so it was finished
+    return {run.paths.root / name for name in (*listed.get("files", ()), *record.get("outputs", ()))}
+
+
+def refuse_foreign_study(run: Run) -> None:
+    """Raises `UsageError` where the study's place holds files that were not made here: they would be overwritten."""
+    foreign = sorted(set(study_files(run)) - files_made_here(run))
+    if foreign:
+        raise UsageError(
+            f"{foreign[0]} was not made here, and a study made in {run.study_root} would overwrite it; read what lies "
+            "there with --no-produce, or make a study elsewhere with --set study.directory=DIR"
+        )
+
+
 def find_inputs(run: Run) -> StudyInputs:
     """Returns the phases that the producer reads; refuses what is missing or partial, naming the cure."""
     options = RunOptions()
@@ -104,10 +135,9 @@ def published_under(run: Run) -> dict[str, Any]:
 def study_state(run: Run) -> StudyState:
     """Compares the study that stands with today's inputs and settings."""
     inputs = find_inputs(run).hashes()
-    path = study_record(run)
-    if not path.is_file():
+    record = study_record_found(run)
+    if record is None:
         return StudyState(False, "not made yet, or unfinished", [], False)
-    record = read_json(path)
     if other := fingerprint_differences(record["inputs"], inputs):
         names = ", ".join(line.partition(":")[0] for line in other)
         return StudyState(False, f"stale ({names} changed since): what stands is put aside", [], True)
@@ -119,6 +149,14 @@ def study_state(run: Run) -> StudyState:
     if damaged:
         return StudyState(False, f"to be written again ({damaged[0]} is missing or changed)", [], False)
     return StudyState(True, "complete and current", [], False)
+
+
+def _read_or_none(path: Path) -> dict[str, Any] | None:
+    try:
+        found = read_json(path)
+    except PipelineError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _is(path: Path, digest: str) -> bool:

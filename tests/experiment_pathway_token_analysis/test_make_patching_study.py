@@ -272,3 +272,32 @@ def test_a_stop_between_two_batches_drops_the_feature_in_flight(made: ProducerPl
     stop.signal = signal.SIGINT
     with pytest.raises(Interrupted, match="between two batches"):
         study._generate(study.candidates[:1], None, None, stop)  # type: ignore[arg-type]
+
+
+def test_prompts_that_someone_changed_are_put_aside_and_a_damaged_record_costs_no_trial(
+    place: ProducerPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_study(place.run())
+    paths, before = place.run().paths, contents(place.run())
+    (paths.producer / "study.json").write_text("{")
+    monkeypatch.setattr(PatchingStudy, "_work_cells", lambda *_: pytest.fail("a trial was made again"))
+    Orchestrator(place.run()).only_produce()
+    assert study_state(place.run()).current and contents(place.run()) == before
+    assert not list(paths.producer.glob("superseded/*"))
+    paths.prompts.write_text("mine")
+    Orchestrator(place.run()).only_produce()
+    assert (paths.producer / "superseded" / "0001" / "prompts_sample.json").read_text() == "mine"
+    assert contents(place.run()) == before
+    Orchestrator(place.run()).only_produce()
+    assert len(list(paths.producer.glob("superseded/*"))) == 1
+
+
+def test_a_study_made_elsewhere_stays_as_it_is(place: ProducerPlace, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs" / "response_logs" / "responses_000.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("[]")
+    answer = run(*place.words("--set", f"study.directory={tmp_path / 'theirs'}"))
+    assert answer.code == 2 and "responses_000.json was not made here" in answer.err
+    assert theirs.read_text() == "[]" and len(list((tmp_path / "theirs").rglob("*"))) == 2
+    told = run(*place.words("--dry-run", "--set", f"study.directory={tmp_path / 'theirs'}"))
+    assert "blocked: " in told.out and "was not made here" in told.out

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import pytest
 from common.errors import OtherSettingsError, PipelineError, UsageError
 from common.runs.files import read_json
 from common.runs.locks import EVERYTHING, span_lock
-from experiment_pathway_token_analysis.src import orchestrator
+from experiment_pathway_token_analysis.src import closing, orchestrator
+from experiment_pathway_token_analysis.src.closing import closing_table
 from experiment_pathway_token_analysis.src.orchestrator import Orchestrator, step_range
 from experiment_pathway_token_analysis.src.steps import NEEDS, Run
+from experiment_pathway_token_analysis.src.study_state import StudyState, study_files
 from tests.experiment_pathway_token_analysis.runs import FakeSteps, run_in, study_in
 
 pytestmark = pytest.mark.unit
@@ -239,3 +242,73 @@ def test_a_manifest_tells_settings_files_and_how_it_ended(run: Run, steps: FakeS
     assert manifest["settings"]["selection"]["per_layer"] == run.settings.selection.per_layer
     assert list(manifest["outputs"]) == ["data/causal_features.json"] and manifest["message"] == "did 1"
     assert manifest["model"]["name"] == run.config.model_name and manifest["limit"] is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"status": "passed"}'])
+def test_a_damaged_manifest_makes_its_step_run_again_and_refuses_later_ones(
+    run: Run, steps: FakeSteps, text: str
+) -> None:
+    assert go(run) == 0
+    run.paths.manifest(2).write_text(text)
+    assert "step_2.json" in refused(run, [3], PipelineError) and steps.ran == [*ALL]
+    assert go(run) == 0 and steps.ran == [*ALL, 2]
+
+
+@pytest.fixture
+def told_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the closing table name each step that it tells of, in the place of what the step found."""
+    for name in ("_audit", "_causal", "_prototype", "_pathways", "_tokens", "_integrated"):
+        monkeypatch.setattr(closing, name, lambda _, name=name: [(f"found by {name}", "", "")])
+
+
+@pytest.mark.usefixtures("told_by_name")
+def test_a_step_is_refused_where_one_it_stands_on_was_made_of_other_files(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0
+    assert "found by _integrated" in closing_table(run)
+    steps.features = [{"feature": "L1-3"}]
+    assert Orchestrator(run, fresh=True).go([1], produce=False) == 0
+    told = refused(run, [5])
+    assert "of other files (data/causal_features.json)" in told and "--from" in told
+    assert "not of these files" in closing_table(run) and "found by _prototype" not in closing_table(run)
+
+
+@pytest.mark.usefixtures("told_by_name")
+def test_a_step_that_did_not_pass_hides_what_later_steps_found_before(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0
+    steps.passes[1] = False
+    assert Orchestrator(run, fresh=True).go([1], produce=False) == 1
+    assert "did not pass" in closing_table(run) and "found by _prototype" not in closing_table(run)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("selection.first_layer=9", "selection.first_layer = 9: organism has layers 0 to 3"),
+        ("selection.last_layer=99", "selection.last_layer = 99: organism has layers 0 to 3"),
+        ("selection.last_layer=0", "selection.first_layer = 1 comes after the last layer, 0"),
+    ],
+)
+def test_layers_that_the_model_does_not_have_are_refused_before_anything(
+    tmp_path: Path, steps: FakeSteps, given: str, message: str
+) -> None:
+    run = run_in(tmp_path, given)
+    study_in(run)
+    assert message in refused(run) and steps.ran == []
+
+
+def test_a_study_that_was_not_made_here_is_not_written_over(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = StudyState(False, "not made yet, or unfinished", [], False)
+    monkeypatch.setattr(orchestrator, "study_state", lambda _: state)
+    before = {path: path.read_bytes() for path in study_files(run)}
+    with pytest.raises(UsageError, match=r"was not made here.*--no-produce"):
+        Orchestrator(run).go(ALL)
+    with pytest.raises(UsageError, match=r"was not made here"):
+        Orchestrator(run, fresh=True).only_produce()
+    assert {path: path.read_bytes() for path in study_files(run)} == before and len(before) == 2
+
+
+def test_another_profiles_directory_is_refused(run: Run, steps: FakeSteps) -> None:
+    assert go(run) == 0
+    other = replace(run, profile=replace(run.profile, name="other"))
+    assert "holds an analysis of profile organism, this is other" in refused(other) and steps.ran == [*ALL]
+    assert go(other, fresh=True) == 0

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import torch
 
-from common.errors import Interrupted, OtherSettingsError, PipelineError
+from common.errors import Interrupted, OtherSettingsError, PipelineError, UsageError
 from common.profiles import REPOSITORY
+from common.runs.artifacts import PhasePaths
+from common.runs.locks import span_lock
 from common.runs.slices import Span
 from experiment_pathway_token_analysis.src.memory_use import GB, MemoryMeter, OverCeiling
 from experiment_pathway_token_analysis.src.settings import load_settings
@@ -64,7 +66,7 @@ def at(run: Run, name: str, *given: str) -> Run:
 def run_in_a_process(run: Run) -> subprocess.Popen[bytes]:
     file = run.paths.root / "run.pickle"
     file.write_bytes(pickle.dumps(run))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-c", DRIVER, str(file)]
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stderr=subprocess.DEVNULL)
 
@@ -140,6 +142,25 @@ def test_a_directory_made_under_other_settings_is_refused(run: Run) -> None:
 
 
 @pytest.mark.numeric
+def test_what_is_put_aside_is_kept_and_a_worker_there_refuses_it(run: Run, expected: bytes) -> None:
+    kept = at(run, "kept")
+    run_step(kept)
+    n_segments = segments(kept)
+    with span_lock(PhasePaths(kept.paths.pathways).locks, Span(0, 0)), pytest.raises(UsageError):
+        Discovery(kept).set_aside()
+    Discovery(kept).set_aside()
+    Discovery(kept).set_aside()  # nothing stands: nothing happens
+    aside = kept.paths.pathways / "superseded" / "0001"
+    assert (aside / "validated_pathways.json").read_bytes() == expected
+    assert len(list(aside.rglob("*.parquet"))) == n_segments > 0
+    assert not kept.paths.validated.exists() and segments(kept) == 0
+    run_step(kept)
+    assert kept.paths.validated.read_bytes() == expected
+    Discovery(kept).set_aside()
+    assert [path.name for path in sorted(aside.parent.iterdir())] == ["0001", "0002"]
+
+
+@pytest.mark.numeric
 def test_thresholds_that_only_judge_are_changed_without_computing_anew(
     run: Run, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,7 +232,7 @@ def test_a_polite_stop_keeps_what_is_done_and_says_how_to_go_on(run: Run, monkey
         return whole(self, targets)
 
     monkeypatch.setattr(TargetWork, "records", asked_to_stop)
-    with pytest.raises(Interrupted, match="stopped with 1 of 6 targets done; to go on: run.py pathway"):
+    with pytest.raises(Interrupted, match="stopped with 1 of 6 targets done; to go on: python3 run.py pathway"):
         run_step(stopped)
     note = json.loads((stopped.paths.pathways / "partial.json").read_text())
     assert (note["done"], note["expected"]) == (1, 6) and segments(stopped) == 1
