@@ -10,20 +10,32 @@ import tempfile
 from benchmarks.timing import Row, seconds
 from common.profiles import REPOSITORY
 
+GOAL_SECONDS = 0.15
 COMMANDS = (("--help",), ("status",), ("phase", "1.0"), ("phase", "9.9"))
 
 
 def command_rows(repeats: int) -> list[Row]:
     """Returns row P9: the slowest of several commands' medians."""
     with tempfile.TemporaryDirectory() as empty:
-        medians = {" ".join(words): _median(words, empty, repeats) for words in COMMANDS}
-    slowest = max(medians.values())
-    return [Row("P9", "run.py --help, status, refusals", slowest, "s", "≤ 0.15 s", slowest <= 0.15, medians)]
+        took = {" ".join(words): _seconds(words, empty, repeats + 1) for words in COMMANDS}
+    medians = {name: statistics.median(values) for name, values in took.items()}
+    slowest = max(medians, key=lambda name: medians[name])
+    value = medians[slowest]
+    return [
+        Row(
+            "P9",
+            "run.py --help, status, refusals: the slowest of them",
+            value,
+            "s",
+            f"≤ {GOAL_SECONDS} s",
+            value <= GOAL_SECONDS,
+            medians,
+            took[slowest],
+        )
+    ]
 
 
-def _median(words: tuple[str, ...], data_dir: str, repeats: int) -> float:
+def _seconds(words: tuple[str, ...], data_dir: str, times: int) -> tuple[float, ...]:
     options = () if words[0] == "--help" else ("--data-dir", data_dir)
     command = [sys.executable, str(REPOSITORY / "run.py"), *words, *options]
-    return statistics.median(
-        seconds(lambda: subprocess.run(command, capture_output=True, check=False)) for _ in range(repeats + 1)
-    )
+    return tuple(seconds(lambda: subprocess.run(command, capture_output=True, check=False)) for _ in range(times))
