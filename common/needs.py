@@ -119,13 +119,17 @@ def refuse_over_limits(
             raise UsageError(line_of(need, limit, cure_for(config, profile, place, limit, (spec,))))
 
 
+# Estimates are upper bounds: less than this is left to the disk itself, which ends a run with nothing lost.
+NEGLIGIBLE = BYTES_PER_GB / 10
+
+
 def refuse_full_disk(spec: PhaseSpec, config: Config, profile: Profile) -> None:
     """Raises `UsageError` where the disk cannot hold what a phase still writes; what it has written counts as done."""
     root = config.phase_dir(spec.id)
     held = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
     needed = phase_disk(spec, config, profile) - held
     place, free = free_disk(root)
-    if needed > free:
+    if needed > max(free, NEGLIGIBLE):
         raise UsageError(
             f"phase {spec.id} still writes up to {needed / BYTES_PER_GB:.1f} GB, but {place} has "
             f"{free / BYTES_PER_GB:.1f} GB free; free some, or name another --data-dir"

@@ -146,6 +146,7 @@ def test_a_phase_that_the_disk_cannot_hold_is_refused_before_weights_are_read(
     data = workspace.copy(tmp_path / "data")
     monkeypatch.setattr(model_setup, "load_model_and_tokenizer", lambda *_, **__: pytest.fail("weights were read"))
     monkeypatch.setattr(needs, "free_disk", lambda _: (tmp_path, 1000))
+    monkeypatch.setattr(needs, "NEGLIGIBLE", 0)
     answer = here("phase", "1.0", "--profile", workspace.profile, "--data-dir", data)
     assert "phase 1.0 still writes up to" in refusal_of(answer)
 
