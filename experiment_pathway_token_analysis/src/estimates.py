@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from common.capacity import BYTES_PER_GB as GB
 from common.runs.files import read_json
 from experiment_pathway_token_analysis.src.steps import Run
 from experiment_pathway_token_analysis.src.study_state import MADE_HERE
 
-GB = 1e9
 EXPECTED_LOG_BYTES = 15e6  # of the published study: 2.8 GB in 187 files
 TOKENS_A_PROMPT = 300
 STORED_BYTES = 2  # a parameter of the weights as released (bfloat16)

@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import torch
 
+from common.capacity import BYTES_PER_GB as GB
 from common.errors import PipelineError
 
-GB = 1e9
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")  # "5" lets the highest resident set begin anew (proc(5))
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from common.logging import ROOT
-from tests.cli.helpers import PROFILE, Directory, Here, run
+from tests.cli.helpers import PROFILE, Directory, Here, logging_left_as_found, run
 from tests.cli.steering_place import make_place
 from tests.common_simplified.fixtures import mbpp_rows, write_jsonl, write_model, write_sae_lens
 
@@ -58,12 +55,9 @@ def steering_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def left_as_found() -> Iterator[None]:
-    """Gives back the log and the signal handler that a command sets up for its own process."""
-    root = logging.getLogger(ROOT)
-    before = (list(root.handlers), root.level, root.propagate, signal.getsignal(signal.SIGTERM))
-    yield
-    root.handlers[:], root.level, root.propagate = before[:3]
-    signal.signal(signal.SIGTERM, before[3])
+    """Gives back what a command sets up for its own process."""
+    with logging_left_as_found():
+        yield
 
 
 @pytest.fixture

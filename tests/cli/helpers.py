@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +20,7 @@ import pyarrow.parquet as pq
 
 from cli.main import main
 from common.config import ENVIRONMENT_PREFIX
+from common.logging import ROOT
 from common.profiles import REPOSITORY
 from common.runs.records import StageStore
 
@@ -52,6 +56,18 @@ class Answer(NamedTuple):
     code: int
     out: str
     err: str
+
+
+@contextmanager
+def logging_left_as_found() -> Iterator[None]:
+    """Gives back the log and the signal handler that a command sets up for its own process."""
+    root = logging.getLogger(ROOT)
+    before = (list(root.handlers), root.level, root.propagate, signal.getsignal(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        root.handlers[:], root.level, root.propagate = before[:3]
+        signal.signal(signal.SIGTERM, before[3])
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +13,12 @@ import pyarrow as pa
 
 from cli.main import main
 from common.config import resolve_config
-from common.logging import ROOT
 from common.profiles import load_profile
 from common.runs.artifacts import FEATURE_SCORES, SELECTED_COEFFICIENTS, STEERING_RESULTS, TOP_FEATURES, PhasePaths
 from common.runs.files import write_json, write_parquet
 from common.runs.metadata import Extent, OutputFile, sealed, write_record
 from common_simplified.capture_points import describe_saes, sae_identities
-from tests.cli.helpers import PROFILE, Answer, Here
+from tests.cli.helpers import PROFILE, Answer, Here, logging_left_as_found
 from tests.common_simplified.fixtures import N_LAYERS, WIDTH, mbpp_rows, write_jsonl, write_model, write_sae_lens
 
 TOP = {
@@ -94,14 +91,9 @@ def make_place(root: Path) -> Path:
 
 def quietly(*arguments: object) -> Answer:
     """Runs a command in this process from a fixture, where capfd is not to be had; leaves logging as it was."""
-    root, said, printed = logging.getLogger(ROOT), io.StringIO(), io.StringIO()
-    before = (list(root.handlers), root.level, root.propagate, signal.getsignal(signal.SIGTERM))
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
-            code = main([str(argument) for argument in arguments])
-    finally:
-        root.handlers[:], root.level, root.propagate = before[:3]
-        signal.signal(signal.SIGTERM, before[3])
+    said, printed = io.StringIO(), io.StringIO()
+    with logging_left_as_found(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
+        code = main([str(argument) for argument in arguments])
     return Answer(code, printed.getvalue(), said.getvalue())
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from common.logging import ROOT
-from tests.cli.helpers import PROFILE, run
+from tests.cli.helpers import PROFILE, logging_left_as_found, run
 from tests.cli.steering_place import make_place
 from tests.common_simplified.fixtures import mbpp_rows, write_jsonl, write_model, write_sae_lens
 from tests.faults.harness import Site, Undisturbed, run_undisturbed
@@ -40,12 +37,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def left_as_found() -> Iterator[None]:
-    """Gives back the log and the signal handler that a command sets up for its own process."""
-    root = logging.getLogger(ROOT)
-    before = (list(root.handlers), root.level, root.propagate, signal.getsignal(signal.SIGTERM))
-    yield
-    root.handlers[:], root.level, root.propagate = before[:3]
-    signal.signal(signal.SIGTERM, before[3])
+    """Gives back what a command sets up for its own process."""
+    with logging_left_as_found():
+        yield
 
 
 @pytest.fixture(scope="session")
