@@ -50,7 +50,7 @@ BENCHMARKS = (
     Benchmark(("P1",), _of("procedure_rows")),
     Benchmark(("P3", "P4"), _of("generation_rows")),
     Benchmark(("P5", "P6"), _of("steering_rows")),
-    Benchmark(("P1", "P2", "P5", "P6"), _of("cuda_rows")),
+    Benchmark(("P1", "P2", "P4", "P5", "P6"), _of("cuda_rows")),
     Benchmark(("P8",), _of("sandbox_rows", repeats=False)),
     Benchmark(("P10",), _of("worker_rows")),
     Benchmark(("P11",), _of("demo_rows", repeats=False)),
@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--repeats", type=int, default=5, help="timed repeats of each pair (P8 has three of its own)")
     parser.add_argument("--only", type=_row_names, metavar="ROW[,ROW]", help=f"rows to measure, of {', '.join(NAMES)}")
-    words = "MBPP's file, for P8 and for scripted lengths (default: what PVA_SAE_BENCH_MBPP names)"
+    words = "MBPP's file, for P8 and for scripted lengths (default: what BENCH_MBPP names)"
     parser.add_argument("--mbpp", metavar="FILE", help=words)
     return parser
 

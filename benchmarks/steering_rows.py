@@ -71,9 +71,12 @@ def compilation_row(work: Workload) -> Row:
     return Row("P5", what, float(anew), "graphs", "0", anew == 0, {"graphs": first, "rows": len(work.requests)})
 
 
-def sweep_row(work: Workload, repeats: int, goal: float) -> Row:
-    """Returns row P6: seconds of ten coefficients as rows of one batch, over those of ten runs."""
-    with work.engine(steering_points=[steered_point(work)]) as engine:
+def sweep_row(work: Workload, repeats: int, goal: float, words: str = "", **options: object) -> Row:
+    """Returns row P6: seconds of ten coefficients as rows of one batch, over those of ten runs.
+
+    `options` go to the engine, and `words` say so.
+    """
+    with work.engine(steering_points=[steered_point(work)], **options) as engine:
         at_once, one_by_one = sweeps(work, engine)
         timed = in_turn(at_once, one_by_one, repeats)
         together, single = at_once(), [row for result in one_by_one() for row in result.rows]
@@ -83,9 +86,8 @@ def sweep_row(work: Workload, repeats: int, goal: float) -> Row:
         **{"problems": count, "lengths": work.lengths, "rows": len(single), "rows_with_the_same_tokens": same},
         **{"one_batch_seconds": timed.first, "ten_runs_seconds": timed.second, "cpu_ratio": timed.cpu_ratio},
     }
-    return Row(
-        "P6", sweep_words(work.name, count), timed.ratio, "×", f"≤ {goal:g}", timed.ratio <= goal, details, timed.ratios
-    )
+    what, reached = sweep_words(work.name, count) + words, timed.ratio <= goal
+    return Row("P6", what, timed.ratio, "×", f"≤ {goal:g}", reached, details, timed.ratios)
 
 
 def cost_words(name: str) -> str:

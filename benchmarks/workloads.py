@@ -1,7 +1,7 @@
 """What benchmarks generate: the bundled tiny model's own problems, or rows of scripted lengths on random weights.
 
 Scripted rows have the prompts of MBPP's problems and become as long as their references are, from the file that
-`PVA_SAE_BENCH_MBPP` names or that lies in `../shared/data`; the tiny model's problems serve where there is neither.
+`BENCH_MBPP` names or that lies in `../shared/data`; the tiny model's problems serve where there is neither.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from common.execution.extraction import names_used_by_tests, solution_finished
 from common.problems import Problem
 from common.profiles import load_profile, resolve_local
 from common.prompt_utils import PromptBuilder
+from common_simplified.captured_decoding import cuda_graph
 from common_simplified.generation import BatchResult, GenerationEngine, Request
 from common_simplified.model_loader import LoadedModel, load_model_and_tokenizer
 from common_simplified.sites import HookPoint
@@ -53,8 +54,9 @@ class Workload:
         return replace(self, problems=self.problems[:count], requests=self.requests[:count])
 
     def engine(self, **options: object) -> GenerationEngine:
-        """Returns an engine on the model, with the workload's limit."""
-        return GenerationEngine(self.loaded, max_new_tokens=self.limit, **options)  # type: ignore[arg-type]
+        """Returns an engine on the model, with the workload's limit, which decodes as phases do by default."""
+        own = {"capture": cuda_graph if self.loaded.device.type == "cuda" else None, **options}
+        return GenerationEngine(self.loaded, max_new_tokens=self.limit, **own)  # type: ignore[arg-type]
 
 
 def tiny(rows: int) -> Workload:

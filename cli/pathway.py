@@ -8,7 +8,9 @@ import dataclasses
 from cli.console import say
 from cli.parser import resolved_config
 from cli.plan import model_blocks
+from common.batch_size import sized
 from common.errors import UsageError
+from common.phases import get_phase
 from common.runs.files import canonical_json
 from common.runs.slices import refuse_reversed
 from experiment_pathway_token_analysis.src.closing import closing_table
@@ -53,7 +55,7 @@ def pathway_run(parsed: argparse.Namespace) -> Run:
         raise UsageError(f"--limit {parsed.limit}: give a number from 1")
     settings = load_settings(resolved.profile.name, own, parsed.pathway_config or CONFIG_FILE)
     return Run(
-        resolved.config,
+        sized(resolved.config, get_phase("4.8")),  # its rows are steered ones, as this phase's are
         resolved.profile,
         settings,
         PathwayPaths(pathway_root(resolved.config)),

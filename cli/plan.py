@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cli.console import say
 from cli.parser import resolved_config
+from common.batch_size import sized
 from common.capacity import BYTES_PER_GB, available_ram, free_disk, visible_gpus
 from common.config import Config, Resolved
 from common.disk_needs import phase_disk, sae_bytes
@@ -28,7 +29,7 @@ def plan(parsed: argparse.Namespace) -> int:
     resolved = resolved_config(parsed)
     config, profile = resolved.config, resolved.profile
     place = planned_place(config, visible_gpus())
-    needs = {need.spec.id: need for need in phase_needs(config, profile, place)}
+    needs = phase_needs(config, profile, place)
     rows = [_row(state, resolved, needs.get(state.spec.id)) for state in all_states(config)]
     disk = sum(phase_disk(spec, config, profile) for spec in _phases(config))
     say(text_table([*rows, ("all", "", "", _most(list(needs.values())), _gb(disk), "")], COLUMNS))
@@ -103,7 +104,7 @@ def _size(spec: PhaseSpec, resolved: Resolved) -> str:
         return f"{STEERED[spec.id](resolved.config):,} steered solutions"
     problems, layers = phase_problems(spec, resolved.config), captured_layers(resolved.config, resolved.profile)
     vectors = problems * layers * resolved.profile.d_model * 4 / BYTES_PER_GB
-    batches = len(grid_cells(requested_span(None, None, problems), resolved.config.batch_size))
+    batches = len(grid_cells(requested_span(None, None, problems), sized(resolved.config, spec).batch_size))
     return f"{problems} problems in {batches} batches, {layers} layers, {vectors:.2f} GB of activations"
 
 

@@ -33,13 +33,16 @@ def test_gpu(parsed: argparse.Namespace) -> int:
 
 
 def _generate(device: object, dtype: object) -> None:
+    from common_simplified.captured_decoding import cuda_graph
     from common_simplified.generation import GenerationEngine, Request
     from common_simplified.model_loader import load_model_and_tokenizer
 
     path = resolve_local(load_profile(TINY_PROFILE).model)
     loaded = load_model_and_tokenizer(str(path), device, dtype)  # type: ignore[arg-type]
-    engine = GenerationEngine(loaded, max_new_tokens=16)
-    started = time.monotonic()
-    result = engine.generate([Request("# Solution:", lambda text: False)])  # noqa: ARG005
-    seconds = time.monotonic() - started
-    say(f"generated {len(result.rows[0].tokens)} tokens of the tiny model in {seconds:.2f} s ({dtype}): works")
+    request = Request("# Solution:", lambda text: False)  # noqa: ARG005
+    captures = {"eager": None, **({"graphs": cuda_graph} if loaded.device.type == "cuda" else {})}
+    for decoding, capture in captures.items():
+        started = time.monotonic()
+        result = GenerationEngine(loaded, max_new_tokens=16, capture=capture).generate([request])
+        words = f"{len(result.rows[0].tokens)} tokens of the tiny model in {time.monotonic() - started:.2f} s"
+        say(f"generated {words} ({dtype}, {decoding} decoding): works")

@@ -90,7 +90,16 @@ class Config:
         "auto (bfloat16 on CUDA that supports it, else float32), float32, bfloat16",
         one_of("auto", "float32", "bfloat16"),
     )
-    batch_size: int = _setting(32, "problems a batch; also the grid on which a split is cut", between(1, 4096))
+    decoding: str = _setting(
+        "auto",
+        "auto (graphs on CUDA, else eager), eager, graphs (a decoding step is captured once and replayed)",
+        one_of("auto", "eager", "graphs"),
+    )
+    batch_size: int = _setting(
+        0,
+        "problems a batch; also the grid on which a split is cut; 0: what the GPU holds (128 or 64), 32 without one",
+        between(0, 4096),
+    )
     prompt_format: str = _setting("solution_marker", "form of the prompt", one_of(*PROMPT_FORMATS))
     site: str | None = _setting(
         None, "where in a block the residual stream is read; default: the SAE's own", one_of(*SITES)

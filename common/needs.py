@@ -1,15 +1,16 @@
 """What each phase of a run needs of this machine, and what of that it cannot hold, each in one line with its cure.
 
-`plan` says it for all phases; a phase asks for itself before it loads weights. The ceilings (`ram_ceiling_gb`,
-`gpu_ceiling_gb`) are promises and hold for the whole batch. A CUDA device that is too small for a batch makes the
-engine halve it, so a phase is refused there only for what one problem needs; in RAM nothing gives way, so the whole
-batch counts.
+`plan` says it for all phases; a phase asks for itself before it loads weights, and so does the pathway analysis. The
+ceilings (`ram_ceiling_gb`, `gpu_ceiling_gb`) are promises and hold for the whole batch. A CUDA device that is too small
+for a batch makes the engine halve it, so a phase is refused there only for what one problem needs; in RAM nothing gives
+way, so the whole batch counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from common.capacity import BYTES_PER_GB, Gpu, free_disk
@@ -31,6 +32,8 @@ from common.model_shape import ModelSize
 from common.phases import PHASES, PhaseSpec
 from common.profiles import Profile
 
+WITHOUT_GPU = 32
+ON_GPU = (128, 64)  # no more: the 489 problems of a split then still make four cells, for four devices
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -43,9 +46,12 @@ class Place(NamedTuple):
 
 
 class Need(NamedTuple):
-    """What a phase needs: its parts on the device that computes, and the totals in RAM and in GPU memory, in bytes."""
+    """What some work needs: its parts on the device that computes, and the totals in RAM and in GPU memory, in bytes.
 
-    spec: PhaseSpec
+    `what` begins a sentence about it: `phase 1.0`.
+    """
+
+    what: str
     memory: Memory
     ram: int
     gpu: int
@@ -78,28 +84,51 @@ def role_of(spec: PhaseSpec) -> str:
 
 def phase_need(spec: PhaseSpec, config: Config, profile: Profile, size: ModelSize, place: Place) -> Need:
     """Returns what a phase needs at its peak at `place`."""
+    if not config.batch_size:
+        config = replace(config, batch_size=automatic_batch(spec, config, profile, size, place))
     on_gpu = place.kind == "cuda" and spec.needs == "model"
     memory = phase_memory(spec, config, size, profile.sae.width, place.itemsize, in_ram=not on_gpu)
+    what = f"phase {spec.id}"
     if spec.needs != "model":
-        return Need(spec, memory, memory.total + RUNTIME_RAM_WITHOUT_MODEL, 0)
-    if on_gpu:
-        streams = 2 * fit_streams(batch_of(spec, config), size) if spec.id in FIT_PHASES else 0
-        return Need(spec, memory, max(memory.weights, streams) + RUNTIME_RAM, memory.total + CUDA_CONTEXT)
-    return Need(spec, memory, memory.total + _repacked(size, place) + RUNTIME_RAM, 0)
+        return Need(what, memory, memory.total + RUNTIME_RAM_WITHOUT_MODEL, 0)
+    streams = 2 * fit_streams(batch_of(spec, config), size) if spec.id in FIT_PHASES else 0
+    return need_at(what, memory, size, place, beside=streams)
 
 
-def phase_needs(config: Config, profile: Profile, place: Place, specs: Iterable[PhaseSpec] = PHASES) -> list[Need]:
-    """Returns what each phase needs; those of a model whose size nobody knows are left out."""
-    sizes = {role: _known_size(config, profile, role) for role in (BASE, INSTRUCT)}
+def automatic_batch(spec: PhaseSpec, config: Config, profile: Profile, size: ModelSize, place: Place) -> int:
+    """Returns the largest batch of `ON_GPU` that the device's memory and the ceiling hold, else what a CPU gets."""
+    if place.kind != "cuda":
+        return WITHOUT_GPU
+    limits = [limit for limit in [*ceilings(config, place), *capacities(place, None)] if limit.field == "gpu"]
+    for count in ON_GPU:
+        need = phase_need(spec, replace(config, batch_size=count), profile, size, place)
+        if all(need.gpu <= limit.size for limit in limits):
+            return count
+    return WITHOUT_GPU
+
+
+def need_at(what: str, memory: Memory, size: ModelSize, place: Place, *, beside: int = 0) -> Need:
+    """Returns what work with a model needs at `place`; `beside` is what it holds in RAM while a GPU computes.
+
+    The weights go through RAM on their way to a GPU.
+    """
+    if place.kind == "cuda":
+        return Need(what, memory, max(memory.weights, beside) + RUNTIME_RAM, memory.total + CUDA_CONTEXT)
+    return Need(what, memory, memory.total + _repacked(size, place) + RUNTIME_RAM, 0)
+
+
+def phase_needs(config: Config, profile: Profile, place: Place, specs: Iterable[PhaseSpec] = PHASES) -> dict[str, Need]:
+    """Returns what each phase needs, by its id; those of a model whose size nobody knows are left out."""
+    sizes = {role: known_size(config, profile, role) for role in (BASE, INSTRUCT)}
     known = ((spec, sizes[role_of(spec)]) for spec in specs)
-    return [phase_need(spec, config, profile, size, place) for spec, size in known if size is not None]
+    return {spec.id: phase_need(spec, config, profile, size, place) for spec, size in known if size is not None}
 
 
 def memory_blocks(config: Config, profile: Profile, place: Place, ram: int | None) -> list[str]:
     """Returns one line for each limit that a phase would exceed, about the phase that exceeds it most."""
     lines = []
     for limit in [*ceilings(config, place), *capacities(place, ram)]:
-        needs = phase_needs(config, profile, place)
+        needs = phase_needs(config, profile, place).values()
         worst = max(needs, key=lambda need: getattr(need, limit.field), default=None)
         if worst is not None and getattr(worst, limit.field) > limit.size:
             lines.append(line_of(worst, limit, cure_for(config, profile, place, limit)))
@@ -112,11 +141,18 @@ def refuse_over_limits(
     """Raises `UsageError`, in one line, where a phase needs more than a ceiling allows or the machine has free."""
     whole = phase_need(spec, config, profile, size, place)
     one = phase_need(spec, replace(config, batch_size=1), profile, size, place)
-    for limit in [*ceilings(config, place), *capacities(place, ram)]:
+    limits = [*ceilings(config, place), *capacities(place, ram)]
+    for line in excesses(whole, one, limits, lambda limit: cure_for(config, profile, place, limit, (spec,))):
+        raise UsageError(line)
+
+
+def excesses(whole: Need, one: Need, limits: Iterable[Limit], cure: Callable[[Limit], str]) -> Iterator[str]:
+    """Yields a line for each limit that a need exceeds; `one` is what it shrinks to where a full GPU halves batches."""
+    for limit in limits:
         can_halve = limit.field == "gpu" and not limit.is_ceiling
         need = one if can_halve else whole
         if getattr(need, limit.field) > limit.size:
-            raise UsageError(line_of(need, limit, cure_for(config, profile, place, limit, (spec,))))
+            yield line_of(need, limit, cure(limit))
 
 
 # Estimates are upper bounds: less than this is left to the disk itself, which ends a run with nothing lost.
@@ -125,13 +161,17 @@ NEGLIGIBLE = BYTES_PER_GB / 10
 
 def refuse_full_disk(spec: PhaseSpec, config: Config, profile: Profile) -> None:
     """Raises `UsageError` where the disk cannot hold what a phase still writes; what it has written counts as done."""
-    root = config.phase_dir(spec.id)
-    held = sum(path.stat().st_size for path in root.rglob("*") if path.is_file()) if root.is_dir() else 0
-    needed = phase_disk(spec, config, profile) - held
-    place, free = free_disk(root)
+    refuse_disk(f"phase {spec.id}", phase_disk(spec, config, profile), config.phase_dir(spec.id))
+
+
+def refuse_disk(what: str, size: int, *roots: Path) -> None:
+    """Raises `UsageError` where the disk of the first of `roots` cannot hold what of `size` is not yet in them."""
+    files = (path for root in roots if root.is_dir() for path in root.rglob("*") if path.is_file())
+    needed = size - sum(path.stat().st_size for path in files)
+    place, free = free_disk(roots[0])
     if needed > max(free, NEGLIGIBLE):
         raise UsageError(
-            f"phase {spec.id} still writes up to {needed / BYTES_PER_GB:.1f} GB, but {place} has "
+            f"{what} still writes up to {needed / BYTES_PER_GB:.1f} GB, but {place} has "
             f"{free / BYTES_PER_GB:.1f} GB free; free some, or name another --data-dir"
         )
 
@@ -154,27 +194,36 @@ def capacities(place: Place, ram: int | None) -> list[Limit]:
 
 
 def line_of(need: Need, limit: Limit, cure: str) -> str:
-    """Returns the line that says which phase needs more of which memory than a limit, and what to do."""
+    """Returns the line that says what needs more of which memory than a limit, and what to do."""
     place = "RAM" if limit.field == "ram" else "GPU memory"
     size = getattr(need, limit.field) / BYTES_PER_GB
-    return (
-        f"phase {need.spec.id} needs {size:.1f} GB of {place} ({need.memory.words()}), more than {limit.words}; {cure}"
-    )
+    return f"{need.what} needs {size:.1f} GB of {place} ({need.memory.words()}), more than {limit.words}; {cure}"
 
 
 def cure_for(config: Config, profile: Profile, place: Place, limit: Limit, specs: Sequence[PhaseSpec] = PHASES) -> str:
-    """Returns what keeps phases within a limit: a batch size that does, halved as often as needed, or what else."""
-    size = config.batch_size // 2
-    while size >= 1:
-        needs = phase_needs(replace(config, batch_size=size), profile, place, specs)
-        if all(getattr(need, limit.field) <= limit.size for need in needs):
+    """Returns what keeps phases within a limit: a batch size that does, or what else."""
+
+    def needs(count: int) -> Iterable[Need]:
+        return phase_needs(replace(config, batch_size=count), profile, place, specs).values()
+
+    return cure_by_batch(config.batch_size or WITHOUT_GPU, needs, place, limit)
+
+
+def cure_by_batch(size: int, needs: Callable[[int], Iterable[Need]], place: Place, limit: Limit) -> str:
+    """Returns the batch size that keeps `needs` within a limit, `size` halved as often as needed, or what else does."""
+    while (size := size // 2) >= 1:
+        if all(getattr(need, limit.field) <= limit.size for need in needs(size)):
             return f"--batch-size {size} stays within it"
-        size //= 2
+    return f"no batch size is small enough: use {other_places(place)}"
+
+
+def other_places(place: Place) -> str:
+    """Returns what else a user can do where memory does not suffice."""
     smaller = "--set dtype=bfloat16, " if place.itemsize > 2 else ""
-    return f"no batch size is small enough: use {smaller}another device or a smaller model"
+    return f"{smaller}another device or a smaller model"
 
 
-def _known_size(config: Config, profile: Profile, role: str) -> ModelSize | None:
+def known_size(config: Config, profile: Profile, role: str) -> ModelSize | None:
     """Returns a model's size; one that is not named, or whose files are damaged, is blocked by another line."""
     try:
         return model_size(config, profile, role)

@@ -13,6 +13,8 @@ from transformers import DynamicCache
 
 from common_simplified.row_sites import RowChanges
 
+COMPACT_BELOW = 0.75
+
 
 class DecodingState:
     """The key–value cache of the live rows with their mask and positions; changes are kept in step with it."""
@@ -52,3 +54,8 @@ class DecodingState:
         self.cache.batch_select_indices(chosen)
         self.mask = self.mask[chosen]
         self.changes.select(rows)
+
+    @staticmethod
+    def pays_to_drop(kept: int, live: int) -> bool:
+        """Whether going on with `kept` of `live` rows saves more than copying their cache costs."""
+        return kept < live * COMPACT_BELOW

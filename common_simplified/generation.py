@@ -23,6 +23,7 @@ import torch
 
 from common.errors import PipelineError
 from common_simplified.activation_hooks import ActivationExtractor
+from common_simplified.captured_decoding import Capture, CapturedDecoding
 from common_simplified.decoding_state import DecodingState
 from common_simplified.model_loader import LoadedModel, tokenize_prompts
 from common_simplified.patching import FeaturePatch, PatchingSites
@@ -31,8 +32,6 @@ from common_simplified.sampling import SampleKey, greedy, sample, uniforms
 from common_simplified.sites import HookPoint
 from common_simplified.steering import Steering, SteeringSites
 from common_simplified.stopping import Finished, RowStopper, decode, newline_tokens
-
-COMPACT_BELOW = 0.75
 
 
 class GenerationTimeout(PipelineError):
@@ -88,7 +87,8 @@ class GenerationEngine:
 
     `steering_points` can be steered, features read at `patching_points` can be set. An engine with either keeps hooks
     in the model: use it as a context manager, or `close` it. Compile the model after making the engine, since a
-    compiled model ignores hooks that come later.
+    compiled model ignores hooks that come later. With `capture` (see `captured_decoding`) a decoding step is recorded
+    and replayed; without, it is run anew each time.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class GenerationEngine:
         steer_bos: bool = True,
         timeout_seconds: float = float("inf"),
         check_stop: Callable[[], None] = lambda: None,
+        capture: Capture | None = None,
     ) -> None:
         self.model = loaded.model
         self.tokenizer = loaded.tokenizer
@@ -109,6 +110,7 @@ class GenerationEngine:
         self.points = list(points)
         self.timeout_seconds = timeout_seconds
         self.check_stop = check_stop
+        self.capture = capture
         self._newlines = newline_tokens(self.tokenizer)
         self._end_tokens = end_tokens(self.model, self.tokenizer)
         spared_bos = None if steer_bos else self.tokenizer.bos_token_id
@@ -144,7 +146,7 @@ class GenerationEngine:
         encoded = self.encode([prompt for prompt, _ in prefills])
         rows = [self._new_row(index, request, temperature) for index, request in enumerate(requests)]
         extractor = ActivationExtractor(self.model, self.points)
-        state = DecodingState(encoded["input_ids"], encoded["attention_mask"], self._changes)
+        state = self._new_state(encoded)
         with self._changes.loaded([steering for _, steering in prefills]):
             with extractor:
                 logits = state.forward(self.model)
@@ -159,7 +161,12 @@ class GenerationEngine:
         return BatchResult([self._result(row, request, lengths[owner]) for row, request, owner in done], captured)
 
     def _decode(
-        self, state: DecodingState, logits: torch.Tensor, live: list[_Row], temperature: float, started: float
+        self,
+        state: DecodingState | CapturedDecoding,
+        logits: torch.Tensor,
+        live: list[_Row],
+        temperature: float,
+        started: float,
     ) -> None:
         """Adds tokens to the rows, from the prefill's logits on, until each is finished or at the limit."""
         running = len(live)
@@ -169,7 +176,7 @@ class GenerationEngine:
             kept = [place for place, row in enumerate(live) if not self._advance(row, int(tokens[place]))]
             if not kept or step + 1 == self.max_new_tokens:
                 break
-            if len(kept) < len(live) * COMPACT_BELOW:
+            if state.pays_to_drop(len(kept), len(live)):
                 self._note_counts(live)
                 state.keep(kept)
                 tokens, live = tokens[kept], [live[place] for place in kept]
@@ -188,6 +195,10 @@ class GenerationEngine:
         ids, mask = tokenize_prompts(self.tokenizer, prompts)
         assert bool(mask[:, -1].all()), "prompts must be padded on the left"
         return {"input_ids": ids.to(self.model.device), "attention_mask": mask.to(self.model.device)}
+
+    def _new_state(self, encoded: dict[str, torch.Tensor]) -> DecodingState | CapturedDecoding:
+        eager = DecodingState(encoded["input_ids"], encoded["attention_mask"], self._changes)
+        return eager if self.capture is None else CapturedDecoding(eager, self.max_new_tokens, self.capture)
 
     def _new_row(self, index: int, request: Request, temperature: float) -> _Row:
         assert (request.key is None) == (temperature == 0), "a key is needed exactly where tokens are sampled"

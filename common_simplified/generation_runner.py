@@ -236,6 +236,7 @@ class GenerationRunner(GeneratingPhase):
             points=list(dict.fromkeys(self.points_of(arm).values())),
             timeout_seconds=self.config.generation_timeout_seconds,
             check_stop=stop.check,
+            capture=self.setup.capture,
         )
 
     def progress_groups(self) -> list[tuple[str, list[Arm]]]:

@@ -19,6 +19,7 @@ from common.needs import Place, refuse_full_disk, refuse_over_limits
 from common.phases import get_phase
 from common.profiles import Profile
 from common_simplified.capture_points import capture_points, describe_saes, sae_identities
+from common_simplified.captured_decoding import Capture, cuda_graph, resolve_decoding
 from common_simplified.model_loader import (
     LoadedModel,
     load_model_and_tokenizer,
@@ -44,6 +45,12 @@ class ModelSetup:
     device: torch.device
     dtype: torch.dtype
     site_given: bool
+    decoding: str
+
+    @property
+    def capture(self) -> Capture | None:
+        """How the engine records decoding steps, None where it runs them anew each time."""
+        return cuda_graph if self.decoding == "graphs" else None
 
     @property
     def dtype_name(self) -> str:
@@ -61,10 +68,13 @@ class ModelSetup:
         size = model_size(config, profile, self.role)
         if size is None:
             return  # a model of the hub's cache that lies elsewhere: loading it asks for its weights' memory
+        refuse_over_limits(get_phase(phase), config, profile, size, self.place(), available_ram())
+
+    def place(self) -> Place:
+        """Returns where it computes, with what a CUDA device has free now."""
         is_cuda = self.device.type == "cuda" and torch.cuda.is_available()
         gpu = torch.cuda.mem_get_info(self.device)[0] if is_cuda else None
-        place = Place(self.device.type, self.dtype.itemsize, gpu)
-        refuse_over_limits(get_phase(phase), config, profile, size, place, available_ram())
+        return Place(self.device.type, self.dtype.itemsize, gpu)
 
     def load_tokenizer(self) -> Any:
         """Loads the tokenizer alone, without the weights."""
@@ -78,6 +88,7 @@ class ModelSetup:
             "role": self.role,
             "dtype": self.dtype_name,
             "device_type": self.device.type,
+            "decoding": self.decoding,
             "points": {str(layer): str(point) for layer, point in captured.items()},
         }
 
@@ -88,6 +99,7 @@ class ModelSetup:
                 **{"name": self.model.name, "role": self.role, "revision": self.model.revision},
                 **{"digest": self.model.digest, "dtype": self.dtype_name, "device_type": self.device.type},
             },
+            "decoding": self.decoding,
             "layers": self.layers,
             "saes": describe_saes(self.saes),
             "points": {str(layer): str(point) for layer, point in self.points.items()},
@@ -117,7 +129,8 @@ def set_up_model(
     is_elsewhere = not computes_here and config.device.startswith("cuda") and not torch.cuda.is_available()
     device = _declared(config.device) if is_elsewhere else resolve_device(_given(config.device))
     dtype = torch.bfloat16 if is_elsewhere and config.dtype == "auto" else resolve_dtype(_given(config.dtype), device)
-    return ModelSetup(model, role, chosen, saes, points, device, dtype, site_given)
+    decoding = resolve_decoding(config.decoding, device.type, model.facts.architecture)
+    return ModelSetup(model, role, chosen, saes, points, device, dtype, site_given, decoding)
 
 
 def _given(setting: str) -> str | None:

@@ -213,6 +213,7 @@ class SteeringRunner(GenerationRunner):
             max_new_tokens=self.limit,
             timeout_seconds=self.config.generation_timeout_seconds,
             check_stop=stop.check,
+            capture=self.setup.capture,
             steering_points=list(dict.fromkeys(self.setup.points.values())),
             steer_bos=self.config.steer_bos,
         )

@@ -246,6 +246,7 @@ class PatchingStudy:
             patching_points=[self.points[layer] for layer in sorted(layers)],
             timeout_seconds=self.config.generation_timeout_seconds,
             check_stop=stop.check,
+            capture=self.setup.capture,
         )
 
     def _generate(

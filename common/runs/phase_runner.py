@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from common.batch_size import sized
 from common.config import Config
 from common.errors import Interrupted, PipelineError, UsageError
 from common.logging import add_log_file, get_logger, remove_log_file
@@ -47,9 +48,9 @@ class PhaseRunner(ABC):
     phase: ClassVar[str]
 
     def __init__(self, config: Config, options: RunOptions | None = None) -> None:
-        self.config = config
-        self.options = options or RunOptions()
         self.spec = get_phase(self.phase)
+        self.config = sized(config, self.spec)
+        self.options = options or RunOptions()
         self.title = f"phase {self.phase}"
         self.paths = PhasePaths(config.phase_dir(self.phase))
         self.wall_seconds: dict[str, float] = {}

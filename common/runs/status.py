@@ -77,8 +77,9 @@ def changed_settings(spec: PhaseSpec, record: dict[str, Any], config: Config) ->
     Whether they do change it only the phase itself can say.
     """
     then, now = record["config"], read_back(config)
-    names = [item.name for item in fields(Config) if item.metadata["decides"] and _concerns(item.name, spec)]
-    different = [name for name in names if name in then and then[name] != now[name]]
+    names = [item.name for item in fields(Config) if item.metadata["decides"] and concerns(item.name, spec)]
+    left_open = {"batch_size"} if not config.batch_size else set()
+    different = [name for name in names if name in then and name not in left_open and then[name] != now[name]]
     return [f"{name} {_shown(then[name])} → {_shown(now[name])}" for name in different]
 
 
@@ -86,7 +87,8 @@ def _shown(value: Any) -> str:
     return show(tuple(value) if isinstance(value, list) else value)
 
 
-def _concerns(name: str, spec: PhaseSpec) -> bool:
+def concerns(name: str, spec: PhaseSpec) -> bool:
+    """Says whether setting `name` is one that the phase's results may hang on."""
     match = re.match(r"phase(\d+(?:_\d+)?)_", name)
     if match is not None:
         return match[1].replace("_", ".") in (spec.id, *BORROWED.get(spec.id, ()))

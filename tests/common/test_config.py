@@ -103,7 +103,7 @@ def test_text_becomes_the_type_of_its_field(name: str, text: Any, value: Any) ->
         ("batch_size", "1.5", "is not a whole number"),
         ("batch_size", 1.5, "is not a whole number"),
         ("batch_size", True, "is not a whole number"),
-        ("batch_size", "0", "batch_size = 0: must lie between 1 and 4096"),
+        ("batch_size", "-1", "batch_size = -1: must lie between 0 and 4096"),
         ("batch_size", "none", "batch_size needs a value (a whole number)"),
         ("seed", "-1", "seed = -1: must be at least 0"),
         ("max_excluded_share", "1.5", "must lie between 0 and 1"),

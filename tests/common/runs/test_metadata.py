@@ -40,7 +40,7 @@ def test_a_record_names_what_a_reader_needs_to_trust_or_repeat_the_phase(
     assert record["outputs"] == [
         {"path": "table.parquet", "sha256": sha256_file(paths_of(config).root / "table.parquet"), "rows": 3}
     ]
-    assert record["config"]["batch_size"] == 32
+    assert record["config"]["seed"] == 42
     assert (record["expected"], record["done"], record["excluded"], record["complete"]) == (3, 3, 0, True)
     assert record["created"].endswith("+00:00")
     assert record["versions"]["python"] == sys.version.split()[0]

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from common.config import Config, show
-from common.phases import phase_ids
+from common.phases import get_phase, phase_ids
 from common.runs.artifacts import PhasePaths
 from common.runs.discovery import find_output
 from common.runs.files import sha256_file, write_json, write_parquet
@@ -15,7 +15,7 @@ from common.runs.metadata import InputFile
 from common.runs.options import RunOptions
 from common.runs.records import StageStore
 from common.runs.slices import Span
-from common.runs.status import all_states
+from common.runs.status import all_states, changed_settings, read_back
 from tests.common.runs.helpers import evaluated, publish_output
 
 pytestmark = pytest.mark.unit
@@ -177,3 +177,9 @@ def test_a_complete_phase_says_which_settings_are_others_now(
     assert {state.state for state in found} <= {"complete"}
     before = getattr(config, setting)
     assert all(f"made under other settings: {setting} {show(before)} → {show(value)}" in state.why for state in found)
+
+
+def test_a_batch_size_that_is_left_open_is_no_other_setting() -> None:
+    record = {"config": {**read_back(Config()), "batch_size": 128}}
+    assert changed_settings(get_phase("1.0"), record, Config()) == []
+    assert changed_settings(get_phase("1.0"), record, replace(Config(), batch_size=64)) == ["batch_size 128 → 64"]
