@@ -32,6 +32,7 @@ from common_simplified.sampling import SampleKey, greedy, sample, uniforms
 from common_simplified.sites import HookPoint
 from common_simplified.steering import Steering, SteeringSites
 from common_simplified.stopping import Finished, RowStopper, decode, newline_tokens
+from common_simplified.threads import threads_for_step
 
 
 class GenerationTimeout(PipelineError):
@@ -155,7 +156,8 @@ class GenerationEngine:
                 state.keep(owners)
                 logits = logits[owners]
                 captured = {point: vectors[owners] for point, vectors in captured.items()}
-            self._decode(state, logits, rows, temperature, started)
+            with threads_for_step(self.model, len(rows)):
+                self._decode(state, logits, rows, temperature, started)
         lengths = encoded["attention_mask"].sum(dim=1).tolist()
         done = zip(rows, requests, owners, strict=True)
         return BatchResult([self._result(row, request, lengths[owner]) for row, request, owner in done], captured)
