@@ -8,7 +8,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-pathway test test-slow test-faults lint bench clean-demo
+.PHONY: help install demo demo-pathway test test-slow test-faults lint bench docs clean-demo
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,8 +21,8 @@ $(STAMP): requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
 	@touch $(STAMP)
 
-demo: $(STAMP) ## run every phase on the bundled tiny model, offline, and end with a table of what it found
-	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary $(ARGS)
+demo: $(STAMP) ## run every phase on the bundled tiny model, offline; end with a table of what it found, and the report
+	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --summary --report $(ARGS)
 
 demo-pathway: $(STAMP) ## which features drive which, and which tokens they put out: on the bundled tiny model, offline
 	@HF_HUB_OFFLINE=1 $(BIN)/python run.py pipeline --profile organism --to 3.5
@@ -45,6 +45,9 @@ lint: $(STAMP) ## check style, types and import directions; changes nothing
 
 bench: $(STAMP) ## time the pipeline's parts against their references, as ratios
 	HF_HUB_OFFLINE=1 $(BIN)/python -m benchmarks.run $(ARGS)
+
+docs: $(STAMP) ## make docs/cli.md and docs/outputs.md anew from the parsers and the glossary
+	$(BIN)/python -m cli.reference
 
 clean-demo: ## delete the demo's results
 	rm -rf data/organism

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli.console import say
 from cli.parser import resolved_config
+from cli.places import refuse_unwritable
 from common.config import Config
 from common.errors import Interrupted, UsageError
 from common.execution.ladder import choose_isolation
@@ -101,6 +101,4 @@ def _check_output(path: Path, read: Path) -> None:
     record = record_naming(path)
     if record is not None:
         raise UsageError(f"--output {path} is a result of phase {record['phase']}; choose another name")
-    place = next(above for above in path.absolute().parents if above.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UsageError(f"--output {path}: {place} cannot be written to; choose another place")
+    refuse_unwritable("--output", path)

@@ -63,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         command = _add(commands, name, what, f"cli.{name.replace('-', '_')}:{name.replace('-', '_')}")
         _configuration_options(command)
+    _report_command(commands)
+    _compare_command(commands)
+    _export_command(commands)
     _evaluate_command(commands)
     _organism_command(commands)
     _pathway_command(commands)
@@ -131,22 +134,24 @@ def _phase_command(commands: Any) -> None:
 
 def phase_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of a phase, for `run.py phase` and for the launcher of several workers."""
-    command.add_argument("--start", type=int, metavar="I", help="first position of the split, counted from 0")
+    place = "first position of the split (its problems by task_id, counted from 0)"
+    command.add_argument("--start", type=int, metavar="I", help=place)
     command.add_argument("--end", type=int, metavar="J", help="last position, included (--end 9 is the first ten)")
     command.add_argument(
         "--input",
         action="append",
         metavar="[PHASE=]PATH",
-        help="use this file or directory instead of the discovered output",
+        help="use this file or directory instead of the discovered output; 2.5=DIR where it is not plain; repeatable",
     )
-    command.add_argument("--inputs-from", type=Path, metavar="DIR", help="read other phases from this data directory")
-    command.add_argument("--split", metavar="NAME", help="2.5: measure on another split: hyperparams, validation")
+    command.add_argument("--inputs-from", type=Path, metavar="DIR", help="read other phases there, write to --data-dir")
+    again = "2.5: measure the ranked features again on another split: hyperparams, validation"
+    command.add_argument("--split", metavar="NAME", help=again)
     command.add_argument(
         "--feature",
         nargs="+",
         action="extend",
         metavar="DIRECTION=LAYER:INDEX",
-        help="use this feature instead of the direction's best: correct=16:123 incorrect=19:456",
+        help="3.8, 4.5, 4.8, 7.6: this feature instead of the direction's best: correct=16:123 incorrect=19:456",
     )
     command.add_argument(
         "--select",
@@ -168,9 +173,40 @@ def _pipeline_command(commands: Any) -> None:
         "run phases in order, skipping what is complete and current",
         "cli.pipeline:pipeline",
     )
-    command.add_argument("--from", dest="first", metavar="X", help="first phase")
-    command.add_argument("--to", dest="last", metavar="Y", help="last phase")
+    command.add_argument("--from", dest="first", metavar="X", help="first phase (default: the first of all)")
+    command.add_argument("--to", dest="last", metavar="Y", help="last phase (default: the last of all)")
     command.add_argument("--summary", action="store_true", help="end with a table of what was found")
+    command.add_argument("--report", action="store_true", help="end with the report, opened where there is a display")
+    _configuration_options(command)
+
+
+def _report_command(commands: Any) -> None:
+    what = "one self-contained page of everything that was found, from the phases that are complete"
+    command = _add(commands, "report", what, "cli.report:report")
+    command.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the data directory")
+    command.add_argument("--open", action="store_true", help="open it in a browser where there is a display")
+    _configuration_options(command)
+
+
+def _compare_command(commands: Any) -> None:
+    what = "two runs side by side: how they were made, and every figure that both have, with the difference"
+    command = _add(commands, "compare", what, "cli.compare:compare")
+    command.add_argument("dir_a", type=Path, metavar="DIR_A", help="data directory of one run")
+    command.add_argument("dir_b", type=Path, metavar="DIR_B", help="of the other; differences are B minus A")
+    command.add_argument("--json", type=Path, metavar="FILE", help="write everything, unrounded, here too")
+
+
+def _export_command(commands: Any) -> None:
+    what = "every table of every complete phase as CSV, for spreadsheets, R and the like"
+    command = _add(commands, "export", what, "cli.export:export")
+    command.add_argument("--csv", action="store_true", required=True, help="the form (there is no other yet)")
+    command.add_argument("--out", type=Path, metavar="DIR", help="default: csv in the data directory")
+    command.add_argument("--overwrite", action="store_true", help="replace another run's export that stands there")
+    command.add_argument(
+        "--for-spreadsheets",
+        action="store_true",
+        help="put a ' before text that a spreadsheet would take for a formula (reading back then needs it taken off)",
+    )
     _configuration_options(command)
 
 
@@ -202,28 +238,32 @@ def _organism_command(commands: Any) -> None:
     actions = command.add_subparsers(title="actions", metavar="ACTION", required=True, parser_class=Parser)
     train = _add(actions, "train", "make another instance from a seed (about half an hour)", "cli.organism:train")
     train.add_argument("--seed", type=int, required=True, help="seed of everything in the instance")
-    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory to write")
-    train.add_argument("--steps", type=int, default=None, help="training steps of the base model")
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty directory")
+    train.add_argument("--steps", type=int, default=None, help="training steps of the base model (default: 1800)")
 
 
 def _configuration_options(command: argparse.ArgumentParser, *, prompts: bool = True) -> None:
     """Adds the options that become settings; those of how problems are put and read only where `prompts` are made."""
-    command.add_argument("--profile", metavar="NAME", help="model, SAEs, data and data directory together")
+    what = "model, SAEs, data and data directory together: a name in profiles/ or a file (default: gemma-2-2b)"
+    command.add_argument("--profile", metavar="NAME", help=what)
     command.add_argument("--model", metavar="NAME", help="model (7.3: the sibling): a hub name or a local directory")
-    command.add_argument("--data-dir", metavar="DIR", help="root of all phase directories")
-    command.add_argument("--batch-size", metavar="N", help="problems a batch")
-    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps")
-    command.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16")
+    command.add_argument("--data-dir", metavar="DIR", help="root of all phase directories (default: the profile's)")
+    command.add_argument("--batch-size", metavar="N", help="problems a batch (default: what the device holds)")
+    command.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:N or mps (default: what there is)")
+    command.add_argument("--dtype", metavar="NAME", help="float32 or bfloat16 (default: what the device is best at)")
     if prompts:
-        command.add_argument("--site", metavar="SITE", help=f"where the residual stream is read: {', '.join(SITES)}")
-        command.add_argument("--prompt-format", metavar="FORM", help=", ".join(PROMPT_FORMATS))
+        where = f"where the residual stream is read: {', '.join(SITES)} (default: the SAE's own site)"
+        command.add_argument("--site", metavar="SITE", help=where)
+        form = f"form of the prompt: {', '.join(PROMPT_FORMATS)} (default: {PROMPT_FORMATS[0]})"
+        command.add_argument("--prompt-format", metavar="FORM", help=form)
     command.add_argument(
         "--sandbox", metavar="HOW", help="auto, strict (isolated or refused), or a rung: 4, 3, 2, 1, 0"
     )
     command.add_argument("--full", action="store_true", help="leave out the profile's reductions (see profiles/)")
-    setting = "any setting (see show-config)" if prompts else "any setting; of the analysis as SECTION.KEY=VALUE"
+    setting = "any setting; show-config lists them" if prompts else "any setting; of the analysis as SECTION.KEY=VALUE"
+    setting += " (repeatable)"
     command.add_argument("--set", action="append", metavar="FIELD=VALUE", help=setting)
-    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings")
+    command.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of settings: FIELD = VALUE")
 
 
 def _add(commands: Any, name: str, what: str, target: str) -> argparse.ArgumentParser:

@@ -7,7 +7,7 @@ import dataclasses
 
 from cli.console import say
 from cli.parser import resolved_config
-from cli.plan import model_blocks
+from cli.plan import missing_models
 from common.batch_size import sized
 from common.errors import UsageError
 from common.phases import get_phase
@@ -81,7 +81,7 @@ def _is_own(pair: str) -> bool:
 
 def _dry_run(run: Run, steps: range | tuple[()], *, produce: bool) -> int:
     say(describe(run, steps, produce=produce))
-    found = [*blocks(run, steps, produce=produce), *model_blocks(run.profile, run.config, instruct=False)]
+    found = [*blocks(run, steps, produce=produce), *missing_models(run.profile, run.config, instruct=False)]
     say("\n".join(f"blocked: {line}" for line in found) if found else "nothing blocks it")
     return 0
 

@@ -40,6 +40,10 @@ def pipeline(parsed: argparse.Namespace) -> int:
         from cli.summary import summary
 
         say(summary(resolved.config))
+    if parsed.report:
+        from cli.report import write_report
+
+        return write_report(resolved.config, None, open_it=True)
     return 0
 
 

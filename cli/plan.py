@@ -49,19 +49,6 @@ def missing_models(profile: Profile, config: Config, *, instruct: bool = True) -
     return [line for line in found if line is not None]
 
 
-def model_blocks(profile: Profile, config: Config, *, instruct: bool = True) -> list[str]:
-    """Returns what of a profile's models is missing, or larger than a ceiling by its weights alone."""
-    blocks = missing_models(profile, config, instruct=instruct)
-    size = profile.model_size_gb
-    ceilings = {"ram_ceiling_gb": config.ram_ceiling_gb}
-    if config.device not in ("cpu", "mps"):
-        ceilings["gpu_ceiling_gb"] = config.gpu_ceiling_gb
-    for name, ceiling in ceilings.items():
-        if size is not None and size > ceiling:
-            blocks.append(f"{profile.model} takes {size:g} GB, more than {name} = {ceiling:g} (--set {name}=…)")
-    return blocks
-
-
 def _phases(config: Config) -> list[PhaseSpec]:
     return [spec for spec in PHASES if getattr(config, spec.model_field) is not None]
 

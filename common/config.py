@@ -163,13 +163,10 @@ class Config:
     )
     phase3_5_samples: int = _setting(5, "samples of a problem at each temperature above 0", between(1, 1000))
     capture_layers: str = _setting("best", "layers that phases 3.5, 3.6, 7.3 capture: best, all", one_of("best", "all"))
+    phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir", decides=False)
     phase3_8_output_dir: str | None = _setting(None, "directory of phase 3.8; default: under data_dir", decides=False)
     phase3_8_bootstrap_draws: int = _setting(10_000, "bootstrap draws over problems", between(100, 10_000_000))
     phase3_8_random_rivals: int = _setting(100, "random directions, and random features, as rivals", between(1, 10_000))
-    phase7_3_output_dir: str | None = _setting(None, "directory of phase 7.3; default: under data_dir", decides=False)
-    phase7_3_model_name: str | None = _setting(None, "instruction-tuned model; default: the profile's sibling")
-    phase7_3_model_revision: str | None = _setting(None, "commit of the instruction-tuned model on the hub")
-    phase3_6_output_dir: str | None = _setting(None, "directory of phase 3.6; default: under data_dir", decides=False)
 
     steer_bos: bool = _setting(True, "whether the beginning-of-text token is steered as every other position is")
     phase4_5_output_dir: str | None = _setting(None, "directory of phase 4.5; default: under data_dir", decides=False)
@@ -193,6 +190,9 @@ class Config:
     phase4_8_control_problems: int | None = _setting(None, "problems on which controls run; default: all", at_least(2))
     phase4_8_selective: bool = _setting(True, "also report steering only where the predictor fires (needs phase 3.8)")
     phase4_8_examples: int = _setting(10, "examples of each kind that are written out", at_least(0))
+    phase7_3_output_dir: str | None = _setting(None, "directory of phase 7.3; default: under data_dir", decides=False)
+    phase7_3_model_name: str | None = _setting(None, "instruction-tuned model; default: the profile's sibling")
+    phase7_3_model_revision: str | None = _setting(None, "commit of the instruction-tuned model on the hub")
     phase7_6_output_dir: str | None = _setting(None, "directory of phase 7.6; default: under data_dir", decides=False)
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class Memory(NamedTuple):
     def words(self) -> str:
         """Returns the parts in GB, the large ones first: `weights 5.2, cache 2.6`."""
         parts = sorted(zip(self._fields, self, strict=True), key=lambda part: -part[1])
-        return ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts if size >= 5e7) or "next to nothing"
+        return ", ".join(f"{name} {size / 1e9:.1f}" for name, size in parts if size >= 5e7) or "the process itself"
 
 
 class Batch(NamedTuple):

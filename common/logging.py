@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = "pva_sae"
@@ -37,6 +39,46 @@ def remove_log_file(handler: logging.Handler) -> None:
     """Stops writing to a log file."""
     logging.getLogger(ROOT).removeHandler(handler)
     handler.close()
+
+
+@contextlib.contextmanager
+def capped_warnings(shown: int, everything: Path) -> Iterator[None]:
+    """Lets the console show the first `shown` warnings of a kind, and says after the block how many more there were.
+
+    A kind is a message without what is filled into it, or the `kind` that its record carries. Log files keep every
+    line: `everything` names the one that the closing count points to.
+    """
+    cap = _Cap(shown)
+    consoles = [handler for handler in logging.getLogger(ROOT).handlers if isinstance(handler, _Console)]
+    for console in consoles:
+        console.addFilter(cap)
+    try:
+        yield
+    finally:
+        for console in consoles:
+            console.removeFilter(cap)
+        for kind, first in cap.first.items():
+            if cap.counts[kind] > shown:
+                more = cap.counts[kind] - shown
+                logging.getLogger(ROOT).warning('%d more warnings like "%s", in %s', more, first, everything)
+
+
+class _Cap(logging.Filter):
+    """Counts warnings by kind, and lets the first ones through."""
+
+    def __init__(self, shown: int) -> None:
+        super().__init__()
+        self.shown = shown
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        kind = str(getattr(record, "kind", record.msg))
+        self.counts[kind] += 1
+        self.first.setdefault(kind, record.getMessage())
+        return self.counts[kind] <= self.shown
 
 
 class _LogFile(logging.FileHandler):

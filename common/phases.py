@@ -12,15 +12,18 @@ from typing import Any
 
 from common.errors import UsageError, suggest
 
+PLOT_SUFFIXES = ("png", "svg")
+
 
 @dataclass(frozen=True)
 class PhaseSpec:
     """One phase: what it is called, what runs it, what it reads and writes.
 
-    `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `sliceable` phases work
-    problem by problem on `split` and take `--start/--end`; `splits` are what `--split` accepts;
-    `takes_features` and `takes_selection` say whether `--feature` and `--select` mean something. `needs` is "cpu" or
-    "model"; `model_field` is the setting that `--model` means; `words` are those that run it after `run.py`.
+    `reads` are phase ids that must be complete, `optional_reads` are used where they are there. `plots` are named
+    without suffix: each is written as PNG and as SVG. `sliceable` phases work problem by problem on `split` and take
+    `--start/--end`; `splits` are what `--split` accepts; `takes_features` and `takes_selection` say whether `--feature`
+    and `--select` mean something. `needs` is "cpu" or "model"; `model_field` is the setting that `--model` means;
+    `words` are those that run it after `run.py`.
     """
 
     id: str
@@ -30,6 +33,7 @@ class PhaseSpec:
     writes: tuple[str, ...]
     needs: str
     optional_reads: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
     split: str | None = None
     sliceable: bool = False
     splits: tuple[str, ...] = ()
@@ -37,6 +41,11 @@ class PhaseSpec:
     takes_selection: bool = False
     model_field: str = "model_name"
     command: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Everything that it writes under a name of its own: `writes`, and both files of every plot."""
+        return (*self.writes, *(f"{name}.{suffix}" for name in self.plots for suffix in PLOT_SUFFIXES))
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -56,6 +65,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase0.difficulty_analyzer:DifficultyAnalyzer",
         reads=(),
         writes=("mbpp_difficulty_mapping_<timestamp>.parquet", "mbpp_difficulty_mapping_<timestamp>_summary.json"),
+        plots=("mbpp_difficulty_mapping_<timestamp>_histogram",),
         needs="cpu",
     ),
     PhaseSpec(
@@ -64,6 +74,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase0_1.problem_splitter:ProblemSplitter",
         reads=("0",),
         writes=("sae_mbpp.parquet", "hyperparams_mbpp.parquet", "validation_mbpp.parquet", "split_metadata.json"),
+        plots=("split_difficulty",),
         needs="cpu",
     ),
     PhaseSpec(
@@ -72,6 +83,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase1_0.dataset_builder:DatasetBuilder",
         reads=("0.1",),
         writes=("dataset_sae_<timestamp>.parquet", "activations/", "sae_fit.json"),
+        plots=("sae_fit",),
         needs="model",
         split="sae",
         sliceable=True,
@@ -93,6 +105,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         reads=("1.0",),
         optional_reads=("2.2",),
         writes=("top_20_features.json", "feature_scores.parquet", "sae_analysis_results.json"),
+        plots=("separation_score_by_layer", "firing_frequencies"),
         needs="cpu",
     ),
     PhaseSpec(
@@ -102,6 +115,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         reads=("1.0",),
         optional_reads=("2.2",),
         writes=("top_20_features.json", "feature_scores.parquet", "sae_analysis_results.json"),
+        plots=("t_statistic_by_layer", "firing_frequencies"),
         needs="cpu",
     ),
     PhaseSpec(
@@ -111,6 +125,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         reads=("0.1", "2.5"),
         optional_reads=("2.10",),
         writes=("dataset_temp_<T>.parquet", "activations/task_activations/"),
+        plots=("by_temperature",),
         needs="model",
         split="validation",
         sliceable=True,
@@ -131,6 +146,13 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase3_8.auroc_f1_evaluator:AurocF1Evaluator",
         reads=("1.0", "3.5", "3.6"),
         writes=("evaluation_results.json", "evaluation_summary.txt", "scores.parquet"),
+        plots=(
+            "roc_curves",
+            "precision_recall_curves",
+            "f1_against_threshold",
+            "confusion_matrices",
+            "score_distributions",
+        ),
         takes_features=True,
         needs="cpu",
     ),
@@ -140,6 +162,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase4_5.steering_coefficient_selector:SteeringCoefficientSelector",
         reads=("0.1", "2.5", "3.6"),
         writes=("selected_coefficients.json", "phase_4_5_summary.json", "coefficient_examples/"),
+        plots=("coefficient_analysis_plots",),
         needs="model",
         split="hyperparams",
         sliceable=True,
@@ -153,6 +176,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         reads=("0.1", "2.5", "3.5", "4.5"),
         optional_reads=("3.8",),
         writes=("steering_results.parquet", "steering_effect_analysis.json", "phase_4_8_summary.json", "examples/"),
+        plots=("steering_effects", "steering_controls", "steering_by_difficulty"),
         needs="model",
         split="validation",
         sliceable=True,
@@ -165,6 +189,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         reads=("0.1", "2.5"),
         optional_reads=("2.10", "3.5"),
         writes=("dataset_instruct_temp_0_0.parquet", "activations/task_activations/", "sae_fit.json"),
+        plots=("sae_fit",),
         needs="model",
         split="validation",
         sliceable=True,
@@ -176,6 +201,7 @@ PHASES: tuple[PhaseSpec, ...] = (
         runner="phase7_6.instruct_steering_analyzer:InstructSteeringAnalyzer",
         reads=("0.1", "1.0", "2.5", "3.6", "3.8", "4.5", "4.8", "7.3"),
         writes=("steering_results.parquet", "phase_7_6_summary.json", "cross_model_comparison.json", "examples/"),
+        plots=("steering_effects", "steering_controls", "steering_by_difficulty", "both_models"),
         needs="model",
         split="validation",
         sliceable=True,

@@ -1,6 +1,6 @@
 """Trying a problem again, and summing up what was given up, under the names that researchers' scripts know.
 
-The pipeline itself retries batches in `common_simplified.generation_batch`, by the same rules: another try only where
+The pipeline itself retries batches in `common_simplified.halving`, by the same rules: another try only where
 it can help (out of memory, out of time), with pauses that double.
 """
 

@@ -14,23 +14,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from common import plotting
 from common.conditions import CONTROLS, RANDOM_DIRECTION, RANDOM_FEATURE
+from common.plot_parts import ends, head, merged, percent, say
 from common.statistics.permutation import Direction
 from common.statistics.steering import share
 
-COLOUR: dict[Direction, str] = {"correct": plotting.CORRECT, "incorrect": plotting.INCORRECT}
-MARKER: dict[Direction, str] = {"correct": "o", "incorrect": "s"}
 NAMES = {RANDOM_FEATURE: "random features", RANDOM_DIRECTION: "random directions"}
-CONTROL_MARKER = {RANDOM_FEATURE: "o", RANDOM_DIRECTION: "^"}
+CONTROL_MARKER = {RANDOM_FEATURE: plotting.FEATURES_MARKER, RANDOM_DIRECTION: plotting.DIRECTIONS_MARKER}
 INTERVALS = "Bars: 95 % Wilson intervals."
 READING = " Dots: controls; line: the feature on the same problems. p = (1 + at least as good)/(1 + controls)."
 MARGIN = 0.08  # of the drawn range, left free at either end
 LEAST_RANGE = 0.05  # so that one problem among hundreds does not fill a panel
+COLUMN_GAP = 0.06  # of a panel, so that the label of preservation is seen to belong to the panel at its left
 LANE = 0.8  # width of a lane of dots, where 1 is the distance of lanes
 APART = 0.09  # of a lane, between two dots of the same height
+COUNTABLE = 9  # dots of the same height; of more, the number stands beside them
 
 
 class Measure(NamedTuple):
@@ -54,16 +55,15 @@ def effects_figure(effects: Mapping[Direction, Mapping[str, Any]], noise_floor: 
     A row of panels a direction. The filled marker is the feature on all problems; the open one, where the controls ran
     on fewer, the feature on theirs; each control is a dot; `noise_floor` (the flips of the zero arm, or None) a line.
     """
-    height = 0.9 + 2.0 * len(effects)
-    with plotting.figure(plotting.DOUBLE, height, rows=len(effects), columns=3, squeeze=False) as (made, panels):
+    height, grid = 0.9 + 2.0 * len(effects), {"squeeze": False, "gridspec_kw": {"wspace": COLUMN_GAP}}
+    with plotting.figure(plotting.DOUBLE, height, len(effects), len(MEASURES), **grid) as (made, panels):
         for row, (direction, of) in zip(panels, effects.items(), strict=True):
             for axes, measure in zip(row, MEASURES, strict=True):
                 _effect_panel(axes, direction, of, measure, noise_floor)
-            for axes, part in zip(row, _feature(direction, of), strict=True):
-                axes.set_title(part, loc="left", color=COLOUR[direction])
+            head(row[0], direction, _feature(direction, of))
         handles = _effect_legend(effects, noise_floor)
         made.legend(handles=handles, loc="outside upper left", ncols=3 if len(handles) > 4 else 4)
-        plotting.caption(made, f"{_sizes(effects)} {_control_sizes(effects)} {INTERVALS}")
+        plotting.caption(made, f"{_sizes(effects)} {_control_sizes(effects)} {INTERVALS}{_numbers(panels)}")
     return made
 
 
@@ -75,7 +75,7 @@ def controls_figure(effects: Mapping[Direction, Mapping[str, Any]]) -> Figure:
     height = 1.3 + 1.1 * len(effects)
     with plotting.figure(plotting.DOUBLE, height, rows=len(effects), squeeze=False) as (made, panels):
         for axes, (direction, of) in zip(panels[:, 0], effects.items(), strict=True):
-            axes.set_title(f"{', '.join(_feature(direction, of))}\n{_rank(of)}", loc="left", color=COLOUR[direction])
+            head(axes, direction, f"{_feature(direction, of)}\n{_rank(of)}")
             axes.set_xlabel(f"{of['primary_outcome']} (problems)")
             if of["controls"]["rank"]["n_controls"]:
                 _control_lanes(axes, direction, of["controls"])
@@ -83,7 +83,8 @@ def controls_figure(effects: Mapping[Direction, Mapping[str, Any]]) -> Figure:
                 say(axes, "no controls were run")
                 axes.set(xticks=[], yticks=[])
         ran = any(of["controls"]["rank"]["n_controls"] for of in effects.values())
-        plotting.caption(made, f"{_sizes(effects)} {_control_sizes(effects)}{READING if ran else ''}")
+        reading = f"{READING if ran else ''}{_numbers(panels)}"
+        plotting.caption(made, f"{_sizes(effects)} {_control_sizes(effects)}{reading}")
     return made
 
 
@@ -91,8 +92,7 @@ def difficulty_figure(effects: Mapping[Direction, Mapping[str, Any]]) -> Figure:
     """Draws correction and corruption by cyclomatic complexity of the reference solution, with intervals and n."""
     with plotting.figure(plotting.DOUBLE, 2.9, columns=len(effects), squeeze=False, sharey=True) as (made, panels):
         for axes, (direction, of) in zip(panels[0], effects.items(), strict=True):
-            name, *rest = _feature(direction, of)
-            axes.set_title(f"{name}\n{', '.join(rest)}", loc="left", color=COLOUR[direction])
+            head(axes, direction, _feature(direction, of).replace(": ", "\n"))
             _difficulty_panel(axes, of["by_difficulty"])
         panels[0, 0].set_ylabel("share of the group")
         made.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=2)
@@ -100,35 +100,6 @@ def difficulty_figure(effects: Mapping[Direction, Mapping[str, Any]]) -> Figure:
             made, f"{_sizes(effects)} Groups by cyclomatic complexity of the reference solution. {INTERVALS}"
         )
     return made
-
-
-def say(axes: Axes, reason: str) -> None:
-    """Writes `reason` in the middle of a panel in which nothing can be drawn."""
-    box: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, reason, color=plotting.NEUTRAL, bbox=box, **place)
-    axes.grid(visible=False)
-
-
-def ends(shares: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns values, lower and upper ends of shares, each of shape (n_shares,), nan where there is none."""
-    values, low, high = (
-        np.array([np.nan if one[end] is None else one[end] for one in shares], dtype=np.float64)
-        for end in ("value", "low", "high")
-    )
-    return values, low, high
-
-
-def percent(axis: Any) -> None:
-    """Labels an axis of shares in per cent."""
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g} %"))
-
-
-def merged(of: Mapping[str, str]) -> str:
-    """Returns a sentence of what holds for each name; what holds for all alike is said once, without names."""
-    parts = [f"{name}: {text}" for name, text in of.items()]
-    sentence = next(iter(of.values())) if len(set(of.values())) == 1 else "; ".join(parts)
-    return f"{sentence}." if sentence.startswith("n =") else f"{sentence[:1].upper()}{sentence[1:]}."
 
 
 def spread(values: Sequence[float], cell: float) -> list[float]:
@@ -145,6 +116,20 @@ def spread(values: Sequence[float], cell: float) -> list[float]:
     return shifts
 
 
+def tallies(values: Sequence[float], cell: float) -> dict[float, int]:
+    """Returns how many dots there are where they lie too close to be counted, by their mean height."""
+    stacks: dict[int, list[float]] = {}
+    for value in values:
+        stacks.setdefault(round(value / cell), []).append(value)
+    return {float(np.mean(stack)): len(stack) for stack in stacks.values() if len(stack) > COUNTABLE}
+
+
+def _numbers(panels: np.ndarray) -> str:
+    """Says what the numbers in the panels are, where there are any."""
+    there = any(text.get_text().isdigit() for axes in panels.flat for text in axes.texts)
+    return " Numbers: how many controls lie there." if there else ""
+
+
 def _effect_panel(
     axes: Axes, direction: Direction, of: Mapping[str, Any], measure: Measure, noise_floor: Mapping[str, Any] | None
 ) -> None:
@@ -154,43 +139,55 @@ def _effect_panel(
         say(axes, own["reason"])
         axes.set(xticks=[], yticks=[])
         return
-    lanes, drawn = _lanes(of, measure), [own["value"], own["low"], own["high"]]
-    axes.vlines(0, own["low"], own["high"], color=COLOUR[direction])
-    axes.plot(0, own["value"], MARKER[direction], color=COLOUR[direction])
-    for values, _ in lanes.values():
-        drawn += values
+    lanes, drawn = _lanes(of, measure), _target(axes, direction, 0, own, "full")
+    for kind, values in lanes.items():
+        same = _share(of["controls"]["target"], measure)
+        drawn += values if kind in CONTROLS else _target(axes, direction, 1, same, "none")
     floor = None if noise_floor is None else _share(noise_floor, measure)["value"]
     if floor is not None:
         axes.axhline(floor, color=plotting.BASELINE, linestyle="--", linewidth=0.9, zorder=1)
         drawn.append(floor)
     low, high = _limits(drawn)
-    for lane, (kind, (values, same)) in enumerate(lanes.items(), start=1):
-        if same is not None:
-            axes.plot(lane, same, MARKER[direction], color=COLOUR[direction], fillstyle="none")
-        else:
+    for lane, (kind, values) in enumerate(lanes.items(), start=1):
+        if kind in CONTROLS:
             at = lane + np.array(spread(values, (high - low) / 40))
             axes.plot(at, values, CONTROL_MARKER[kind], **_DOT)
+            for value, n in tallies(values, (high - low) / 40).items():
+                axes.annotate(f"{n}", (lane, value), ha="center", va="bottom", **_tally(0, 3))
     axes.set(xlim=(-0.6, len(lanes) + 0.6), ylim=(low, high), xticks=[])
     percent(axes.yaxis)
     if measure.key == "corruption":
         _preservation_axis(axes)
 
 
-_DOT: dict[str, Any] = {"color": plotting.CONTROL, "markersize": 3, "alpha": 0.75, "markeredgewidth": 0}
+_DOT: dict[str, Any] = {"color": plotting.CONTROL, "markersize": 3, "markeredgewidth": 0}
 
 
-def _lanes(of: Mapping[str, Any], measure: Measure) -> dict[str, tuple[list[float], float | None]]:
-    """Returns, per lane right of the target: its dots, and the target's height where the lane is its own."""
+def _tally(right: float, up: float) -> dict[str, Any]:
+    style = {"color": plotting.NEUTRAL, "fontsize": plotting.SMALL}
+    return {"xytext": (right, up), "textcoords": "offset points", **style}
+
+
+def _target(axes: Axes, direction: Direction, at: float, share: Mapping[str, Any], fill: Any) -> list[float]:
+    """Draws a share of the feature with its interval; returns the value and both ends."""
+    colour = plotting.COLOUR[direction]
+    axes.vlines(at, share["low"], share["high"], color=colour)
+    axes.plot(at, share["value"], plotting.MARKER[direction], color=colour, fillstyle=fill)
+    return [share["value"], share["low"], share["high"]]
+
+
+def _lanes(of: Mapping[str, Any], measure: Measure) -> dict[str, list[float]]:
+    """Returns the dots of each lane right of the target; the lane `same` is the target's own, on fewer problems."""
     controls = of["controls"]
-    lanes: dict[str, tuple[list[float], float | None]] = {}
+    lanes: dict[str, list[float]] = {}
     own = _share(controls["target"], measure)["value"]
     if controls["rank"]["n_controls"] and not controls["all_problems"] and own is not None:
-        lanes["same"] = ([own], own)
+        lanes["same"] = [own]
     for kind in CONTROLS:
         shares = [_share(one["effect"], measure)["value"] for one in controls[kind]["conditions"]]
         values = [value for value in shares if value is not None]
         if values:
-            lanes[kind] = (values, None)
+            lanes[kind] = values
     return lanes
 
 
@@ -239,8 +236,10 @@ def _control_lanes(axes: Axes, direction: Direction, controls: Mapping[str, Any]
         of = controls[kind]
         outcomes = [one["outcome"] for one in of["conditions"]]
         axes.plot(outcomes, lane + np.array(spread(outcomes, 1)), CONTROL_MARKER[kind], **_DOT)
+        for value, n in tallies(outcomes, 1).items():
+            axes.annotate(f"{n}", (value, lane), ha="left", va="center", **_tally(4, 0))
         labels.append(f"{NAMES[kind]}\n{_rank_of(of['rank'])}")
-    axes.axvline(controls["outcome"], color=COLOUR[direction], linewidth=1.6, zorder=1)
+    axes.axvline(controls["outcome"], color=plotting.COLOUR[direction], linewidth=1.6, zorder=1)
     axes.set_yticks(range(len(CONTROLS)), labels)
     axes.set_ylim(len(CONTROLS) - 0.4, -0.6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -280,10 +279,10 @@ def _difficulty_panel(axes: Axes, groups: Sequence[Mapping[str, Any]]) -> None:
     percent(axes.yaxis)
 
 
-def _feature(direction: Direction, of: Mapping[str, Any]) -> tuple[str, str, str]:
+def _feature(direction: Direction, of: Mapping[str, Any]) -> str:
     feature = of["feature"]
     where = f"layer {feature['layer']}, feature {feature['index']:,}"
-    return f"{direction}-preferring", where, f"coefficient {of['coefficient']:g}"
+    return f"{direction}-preferring: {where}, coefficient {of['coefficient']:g}"
 
 
 def _sizes(effects: Mapping[Direction, Mapping[str, Any]]) -> str:

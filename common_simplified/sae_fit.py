@@ -4,11 +4,14 @@ An SAE read one block away from where it was trained still gives numbers, so the
 problems of a split every prompt token but BOS is reconstructed; per problem the sums below are kept, so that slices
 merge exactly. Fraction of variance unexplained = Σ‖x − x̂‖² / Σ‖x − mean(x)‖² over tokens (as in SAELens's evaluations
 and the GemmaScope report, arXiv 2408.05147, section 4). Costs one forward pass and one encode–decode a layer and site.
+A batch that memory cannot hold is halved, at last prompt by prompt, which changes no figure.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +20,7 @@ import torch
 
 from common.profiles import Profile
 from common_simplified.activation_hooks import ActivationExtractor
+from common_simplified.halving import Halving, Sleep
 from common_simplified.model_loader import LoadedModel, tokenize_prompts
 from common_simplified.sae_loader import load_sae
 from common_simplified.sites import HookPoint
@@ -64,28 +68,54 @@ def read_prompts(loaded: LoadedModel, prompts: Sequence[str], points: Sequence[H
     return PromptTokens({point: value[chosen] for point, value in extractor.get_activations().items()}, owner)
 
 
+Keyed = tuple[str, Mapping[str, Any]]  # a prompt, and what its rows begin with
+
+
 def measure_fit(
     loaded: LoadedModel,
     profile: Profile,
     prompts: Sequence[str],
     keys: Sequence[Mapping[str, Any]],
     points: Mapping[int, HookPoint],
+    *,
+    max_retries: int = 0,
+    sleep: Sleep = time.sleep,
 ) -> pa.Table:
-    """Returns one row a problem, layer and offset; `points` gives each SAE layer's declared point."""
+    """Returns one row a problem, layer and offset; `points` gives each SAE layer's declared point.
+
+    What memory cannot hold at once is halved, as in generation; a prompt for which it does not suffice alone, after
+    `max_retries` more tries, has no row.
+    """
+    halving: Halving[Keyed, list[dict[str, Any]]] = Halving(
+        make=partial(_measured, loaded, profile, points),
+        joined=lambda one, other: [*one, *other],
+        given_up=lambda _item, _why, _tries: [],
+        max_retries=max_retries,
+        sleep=sleep,
+    )
+    rows = halving.work(list(zip(prompts, keys, strict=True)))
+    rows.sort(key=lambda row: (row["position"], row["layer"], row["offset"]))
+    return pa.Table.from_pylist(rows, schema=FIT_SCHEMA)
+
+
+def _measured(
+    loaded: LoadedModel, profile: Profile, points: Mapping[int, HookPoint], items: Sequence[Keyed], _tries: int
+) -> list[dict[str, Any]]:
+    """Returns the rows of one batch, measured at once; each SAE is read once."""
     n_layers = int(loaded.model.config.num_hidden_layers)
     wanted = {(layer, offset): point.shifted(offset, n_layers) for layer, point in points.items() for offset in OFFSETS}
-    tokens = read_prompts(loaded, prompts, list(dict.fromkeys(point for point in wanted.values() if point)))
+    known = list(dict.fromkeys(point for point in wanted.values() if point))
+    tokens = read_prompts(loaded, [prompt for prompt, _ in items], known)
     rows: list[dict[str, Any]] = []
     for layer in points:
         sae = load_sae(profile, layer, device=loaded.device)
         for offset in OFFSETS:
             point = wanted[layer, offset]
             if point is not None:
-                fit = _sums(sae, tokens.streams[point].to(loaded.device), tokens.owner, len(prompts), fired=offset == 0)
+                fit = _sums(sae, tokens.streams[point].to(loaded.device), tokens.owner, len(items), fired=offset == 0)
                 names = {"layer": layer, "offset": offset, "hook_name": str(point)}
-                rows.extend({**key, **names, **row} for key, row in zip(keys, fit, strict=True))
-    rows.sort(key=lambda row: (row["position"], row["layer"], row["offset"]))
-    return pa.Table.from_pylist(rows, schema=FIT_SCHEMA)
+                rows.extend({**key, **names, **row} for (_, key), row in zip(items, fit, strict=True))
+    return rows
 
 
 @torch.no_grad()

@@ -10,13 +10,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from common.phases import PLOT_SUFFIXES
+from common.runs.artifacts import SAE_FIT_PLOT
 from common.runs.files import read_json, write_json
 from common.runs.fit_gate import fit_report
 from common.runs.interruption import StopRequest
 from common.runs.locks import directory_lock
 from common.runs.metadata import OutputFile, output_file, read_record
 from common.runs.records import StageStore, fingerprint_differences
-from common.runs.slices import Span, missing_cells, missing_spans
+from common.runs.slices import Span, covered, missing_cells, missing_spans
 from common_simplified.generation_runner import GenerationRunner
 from common_simplified.sae_fit import measure_fit
 
@@ -75,16 +77,28 @@ class SaeFitWork:
         store.verify()
 
     def write(self, more: Mapping[str, Any] | None = None) -> list[OutputFile]:
-        """Writes `sae_fit.json` with what `more` adds to the report; a published one stays where nothing is measured.
+        """Writes `sae_fit.json` with what `more` adds to the report, and its plot.
 
-        Returns its entry for the record, none where no position has been measured.
+        Published ones stay where nothing is measured. Returns their entries for the record, none where no position has
+        been measured.
         """
         path = self.runner.paths.sae_fit
         if self.store.spans():
-            write_json(path, {**fit_report(self.store.read()), **(more or {})})
+            report = fit_report(self.store.read())
+            left_out = covered(self.store.spans()) - report["n_problems"]
+            report = {**report, "n_problems_left_out": left_out, **(more or {})}
+            write_json(path, report)
+            self._draw(report)
         elif not path.is_file():
             return []
-        return [output_file(self.runner.paths, path.name)]
+        plots = [self.runner.paths.root / f"{SAE_FIT_PLOT}.{suffix}" for suffix in PLOT_SUFFIXES]
+        return [output_file(self.runner.paths, one.name) for one in (path, *plots) if one.is_file()]
+
+    def _draw(self, report: Mapping[str, Any]) -> None:
+        from common.plotting import save
+        from common.sae_fit_plot import sae_fit_figure
+
+        save(sae_fit_figure(report), self.runner.paths.root / SAE_FIT_PLOT)
 
     def published(self) -> dict[str, Any] | None:
         """Returns the report that was written, None where there is none."""
@@ -101,4 +115,5 @@ class SaeFitWork:
         problems = [runner.problems[position] for position in range(cell.start, cell.end + 1)]
         keys = [{"position": cell.start + index, "task_id": problem.task_id} for index, problem in enumerate(problems)]
         prompts = [runner.prompt_of(problem) for problem in problems]
-        return measure_fit(runner.loaded, runner.profile, prompts, keys, runner.setup.points)
+        retries = runner.config.max_retries
+        return measure_fit(runner.loaded, runner.profile, prompts, keys, runner.setup.points, max_retries=retries)

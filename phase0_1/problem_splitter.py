@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from common.logging import get_logger
-from common.runs.artifacts import SPLIT_METADATA, SPLITS, split_file
+from common.runs.artifacts import SPLIT_METADATA, SPLIT_PLOT, SPLITS, split_file
 from common.runs.files import write_json, write_parquet
-from common.runs.metadata import Extent, OutputFile
+from common.runs.metadata import Extent, OutputFile, output_file
 from common.runs.phase_runner import PhaseRunner
 from common.runs.tables import PROBLEM_SCHEMA
 from phase0_1.splitting import balance, split_problems
@@ -52,6 +52,7 @@ class ProblemSplitter(PhaseRunner):
             outputs.append(OutputFile(split_file(split), digest, part.num_rows))
         details = self._details()
         outputs.append(OutputFile(SPLIT_METADATA, write_json(self.paths.root / SPLIT_METADATA, details)))
+        outputs.extend(self._plots())
         n = self.table.num_rows
         self.publish(Extent(n, n, inputs_complete=self.inputs_complete), outputs, details)
         _log.info("phase 0.1: %s", self._in_words())
@@ -64,6 +65,17 @@ class ProblemSplitter(PhaseRunner):
             "complexity": {split: figures._asdict() for split, figures in self.balance.splits.items()},
             "ks_distance": self.balance.ks_distance,
         }
+
+    def _plots(self) -> list[OutputFile]:
+        from common.plotting import save
+        from phase0_1.plots import split_difficulty
+
+        of_task = dict(
+            zip(*(self.table[name].to_pylist() for name in ("task_id", "cyclomatic_complexity")), strict=True)
+        )
+        complexity = {split: [of_task[task_id] for task_id in self.members[split]] for split in SPLITS}
+        paths = save(split_difficulty(complexity, self.balance.ks_distance), self.paths.root / SPLIT_PLOT)
+        return [output_file(self.paths, path.name) for path in paths]
 
     def _in_words(self) -> str:
         parts = [

@@ -26,7 +26,7 @@ from common.statistics.permutation import DIRECTIONS, Direction
 from common_simplified.detection import Detection, Draws, detect
 from common_simplified.detection_splits import read_splits, refuse_missing_layers
 from common_simplified.temperature_rows import TemperatureRows, positive_rows, temperature_rows
-from phase3_8 import plots
+from phase3_8 import curve_plots, plots
 from phase3_8.summary_text import summary_text
 
 _log = get_logger(__name__)
@@ -145,11 +145,12 @@ class AurocF1Evaluator(PhaseRunner):
         chosen: dict[Direction, ThresholdChoice] = {name: item.choice for name, item in found.items()}
         at: dict[Direction, Classification | None] = {name: item.at_threshold for name, item in found.items()}
         thresholds: dict[Direction, float | None] = {name: item.choice.threshold for name, item in found.items()}
+        features = plots.features_of(detected)
         figures = {
-            "roc_curves": plots.roc_curves(detected),
-            "precision_recall_curves": plots.precision_recall_curves(detected),
-            "f1_against_threshold": plots.f1_against_threshold(chosen, at),
-            "confusion_matrices": plots.confusion_matrices(at),
+            "roc_curves": curve_plots.roc_curves(detected),
+            "precision_recall_curves": curve_plots.precision_recall_curves(detected),
+            "f1_against_threshold": plots.f1_against_threshold(chosen, at, features),
+            "confusion_matrices": plots.confusion_matrices(at, features),
             "score_distributions": plots.score_distributions(detected, thresholds),
         }
         paths = [path for name, figure in figures.items() for path in save(figure, self.paths.root / name)]
@@ -158,7 +159,7 @@ class AurocF1Evaluator(PhaseRunner):
     def _drawn(self, direction: Direction, item: Detection) -> plots.Detected:
         validation = self.splits.validation
         return plots.Detected(
-            feature=f"layer {item.feature.layer}, feature {item.feature.index}",
+            feature=f"layer {item.feature.layer}, feature {item.feature.index:,}",
             scores=item.validation_scores,
             positive=positive_rows(validation.passed, direction),
             n_problems=len(np.unique(validation.task_ids)),

@@ -18,10 +18,9 @@ from common.code_survival import char_similarity, length_ratio, token_similarity
 from common.conditions import RANDOM_DIRECTION, TARGET, coefficient_name
 from common.runs.features import Feature
 from common.statistics.permutation import DIRECTIONS, Direction
+from common.statistics.steering import FLIP_RATE_LOOKED_FOR, PARSING_LOOKED_FOR
 from common.steering_effects import SteeredArm, arms_of, chosen, failure_modes, survival
 
-FLIP_RATE_LOOKED_FOR = (0.20, 0.60)
-PARSING_LOOKED_FOR = 0.80
 SCREENING_MARGIN = 0.1
 
 

@@ -11,18 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.textpath import TextPath
 from matplotlib.ticker import NullFormatter
 from matplotlib.transforms import ScaledTranslation, Transform
 
 from common import plotting
+from common.plot_parts import ends, fitting, head, merged, percent, say
 from common.statistics.permutation import Direction
-from common.steering_plots import COLOUR, INTERVALS, MARKER, ends, merged, percent, say
+from common.steering_plots import INTERVALS
 from phase4_5.choice import FLIP_RATE_LOOKED_FOR, PARSING_LOOKED_FOR
 
 UNEVEN = 10  # gaps between coefficients that differ by this factor ask for a logarithmic axis
 PANEL_INCHES = 2.3  # width of a panel, for how many labels fit
-LABEL_GAP = 0.05  # inches left free between labels
 BESIDE_POINTS = 4  # how far random directions stand beside the feature
 COLUMN_GAP = 0.08  # of a panel, so that the labels of neighbouring columns do not meet
 LIGHT = 0.15
@@ -72,7 +71,7 @@ def _column(column: Mapping[str, Axes], direction: Direction, of: Mapping[str, A
         if key in BANDS:
             axes.axhspan(*BANDS[key], color=plotting.NEUTRAL, alpha=LIGHT, linewidth=0)
         if of["chosen"] is not None:
-            axes.axvline(of["chosen"]["coefficient"], color=COLOUR[direction], linestyle=":", linewidth=1.0)
+            axes.axvline(of["chosen"]["coefficient"], color=plotting.COLOUR[direction], linestyle=":", linewidth=1.0)
         axes.set_ylim(-0.05, 1.05)
         percent(axes.yaxis)
         axes.grid(visible=False, axis="x")
@@ -80,7 +79,7 @@ def _column(column: Mapping[str, Axes], direction: Direction, of: Mapping[str, A
             _similarity(axes, direction, reports)
         else:
             _shares(axes, direction, reports, key, of["noise_floor"])
-    column["correction"].set_title(_title(direction, of), loc="left", color=COLOUR[direction])
+    head(column["correction"], direction, _title(direction, of))
     _coefficient_axis(column["similarity"], reports, of["chosen"])
 
 
@@ -104,7 +103,7 @@ def _shares(
         _series(axes, at, [one["effect"][key] for one in found], _CONTROL, aside, bars=len(draws) == 1)
         if key == "parsing":
             _series(axes, at, [one["defines_function"] for one in found], {**_CONTROL, **_DEFINES}, aside, bars=False)
-    own: dict[str, Any] = {"color": COLOUR[direction], "marker": MARKER[direction]}
+    own: dict[str, Any] = {"color": plotting.COLOUR[direction], "marker": plotting.MARKER[direction]}
     at = [one["coefficient"] for one in reports]
     _series(axes, at, [one["effect"][key] for one in reports], own, axes.transData, bars=True)
     if key == "parsing":
@@ -147,7 +146,7 @@ def _aside(axes: Axes, points: float) -> Transform:
 
 def _similarity(axes: Axes, direction: Direction, reports: Sequence[Mapping[str, Any]]) -> None:
     at = [report["coefficient"] for report in reports]
-    own: dict[str, Any] = {"color": COLOUR[direction], "marker": MARKER[direction], "linewidth": 0.9}
+    own: dict[str, Any] = {"color": plotting.COLOUR[direction], "marker": plotting.MARKER[direction], "linewidth": 0.9}
     drawn = []
     for key, style in (("mean_token_similarity", _COMPLETE), ("mean_char_similarity", _DEFINES)):
         values = [np.nan if report[key] is None else report[key] for report in reports]
@@ -175,8 +174,8 @@ def _coefficient_axis(axes: Axes, reports: Sequence[Mapping[str, Any]], chosen: 
     axes.set_xlim(*transform.inverted().transform(np.array([low - room, high + room])))
     inches = {value: PANEL_INCHES * (place - low + room) / (high - low + 2 * room) for value, place in places.items()}
     order = [*first, values[-1], *(value for value in values[:-1] if value not in first)]
-    names = _fitting(inches, {value: _number(value) for value in order})
-    below = _fitting(
+    names = fitting(inches, {value: _number(value) for value in order})
+    below = fitting(
         inches, {value: f"({_number(norms[value], '.2g')})" for value in order if value in names and value in norms}
     )
     axes.set_xticks(list(names), [f"{name}\n{below.get(value, '')}" for value, name in names.items()])
@@ -189,20 +188,11 @@ def _number(value: float, digits: str = "g") -> str:
     return f"{value:{digits}}".replace("-", "−")
 
 
-def _fitting(inches: Mapping[float, float], labels: Mapping[float, str]) -> dict[float, str]:
-    """Returns the labels that do not touch each other, taken greedily in their order."""
-    size = plotting.POINTS - 1
-    half = {value: TextPath((0, 0), text, size=size).get_extents().width / 144 for value, text in labels.items()}
-    kept: dict[float, str] = {}
-    for value, text in labels.items():
-        if all(abs(inches[value] - inches[other]) > half[value] + half[other] + LABEL_GAP for other in kept):
-            kept[value] = text
-    return kept
-
-
 def _legends(right: Mapping[str, Axes], directions: Mapping[Direction, Mapping[str, Any]]) -> None:
     """Puts the legends right of the last column, each in the row that it belongs to."""
-    both = tuple(Line2D([], [], color=COLOUR[name], marker=MARKER[name], linewidth=0.9) for name in directions)
+    both = tuple(
+        Line2D([], [], color=plotting.COLOUR[name], marker=plotting.MARKER[name], linewidth=0.9) for name in directions
+    )
     handles: dict[str, Any] = {"feature": both, "random direction": Line2D([], [], linewidth=0.9, **_CONTROL)}
     if not any(report["random_directions"] for of in directions.values() for report in of["coefficients"]):
         del handles["random direction"]
@@ -210,7 +200,7 @@ def _legends(right: Mapping[str, Axes], directions: Mapping[Direction, Mapping[s
         line: dict[str, Any] = {"color": plotting.BASELINE, "linestyle": "--", "linewidth": 0.9}
         handles["coefficient 0\n(noise floor)"] = Line2D([], [], **line)
     if any(of["chosen"] is not None for of in directions.values()):
-        dotted = [Line2D([], [], color=COLOUR[name], linestyle=":", linewidth=1.0) for name in directions]
+        dotted = [Line2D([], [], color=plotting.COLOUR[name], linestyle=":", linewidth=1.0) for name in directions]
         handles["coefficient taken"] = tuple(dotted)
     _legend(right["correction"], handles)
     _legend(right["flip_rate"], {"range looked for": Patch(color=plotting.NEUTRAL, alpha=LIGHT, linewidth=0)})

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from common import plotting
-from common.steering_plots import COLOUR, say
+from common.plot_parts import say
+from common.statistics.permutation import Direction
 
 LANE_INCHES = 0.32
 GAP = 0.4  # of a lane, above each new kind of figures
@@ -19,15 +20,15 @@ AUROC, CHANCE = "AUROC", 0.5
 
 
 class Model(NamedTuple):
-    """One of the two models: its key in a row, its name, its marker, and how far it is shifted, in lanes."""
+    """One of the two models: its key in a row, its name, how markers are filled, and its shift, in lanes."""
 
     key: str
     name: str
-    marker: str
+    fill: Literal["full", "none"]
     shift: float
 
 
-MODELS = (Model("base", "base model", "o", -0.16), Model("instruct", "instruction-tuned model", "D", 0.16))
+MODELS = (Model("base", "base model", "full", -0.16), Model("instruct", "instruction-tuned model", "none", 0.16))
 
 
 def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -44,7 +45,7 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
         axes.grid(visible=False, axis="y")
         for place, row in zip(places, rows, strict=True):
             for model in MODELS:
-                _point(axes, place + model.shift, row[model.key], model, COLOUR[row["direction"]])
+                _point(axes, place + model.shift, row[model.key], model, row["direction"])
             if row["what"] == AUROC:
                 axes.vlines(CHANCE, place - 0.5, place + 0.5, color=plotting.BASELINE, linewidth=0.6)
         _sides(axes, places, rows)
@@ -62,24 +63,22 @@ def _places(rows: Sequence[Mapping[str, Any]]) -> list[float]:
     return places
 
 
-def _point(axes: Axes, place: float, of: Mapping[str, Any], model: Model, colour: str) -> None:
+def _point(axes: Axes, place: float, of: Mapping[str, Any], model: Model, direction: Direction) -> None:
+    colour = plotting.COLOUR[direction]
     if of["value"] is None:
-        style: dict[str, Any] = {"va": "center", "color": plotting.NEUTRAL, "fontsize": plotting.POINTS - 2}
+        style: dict[str, Any] = {"va": "center", "color": plotting.NEUTRAL, "fontsize": plotting.SMALL}
         axes.text(0, place, f"{model.name}: no figure", **style)
         return
     if of["low"] is not None and of["high"] is not None:
         axes.hlines(place, of["low"], of["high"], color=colour)
-    axes.plot(of["value"], place, model.marker, color=colour, fillstyle=_FILL[model.key])
-
-
-_FILL: dict[str, Any] = {"base": "full", "instruct": "none"}
+    axes.plot(of["value"], place, plotting.MARKER[direction], color=colour, fillstyle=model.fill)
 
 
 def _sides(axes: Axes, places: Sequence[float], rows: Sequence[Mapping[str, Any]]) -> None:
     """Names each row at the left, and gives its numbers of problems at the right."""
     axes.set_yticks(places, [f"{row['what']}, {row['direction']} direction" for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_color(COLOUR[row["direction"]])
+        label.set_color(plotting.INK[row["direction"]])
     right = axes.secondary_yaxis("right")
     right.set_yticks(places, [" / ".join(_n(row[model.key]) for model in MODELS) for row in rows])
     right.spines[:].set_visible(False)
@@ -93,7 +92,7 @@ def _n(of: Mapping[str, Any]) -> str:
 
 def _legend(rows: Sequence[Mapping[str, Any]]) -> list[Line2D]:
     style: dict[str, Any] = {"color": plotting.NEUTRAL, "linewidth": 1.2}
-    handles = [Line2D([], [], marker=one.marker, fillstyle=_FILL[one.key], **style, label=one.name) for one in MODELS]
+    handles = [Line2D([], [], marker="o", fillstyle=one.fill, **style, label=one.name) for one in MODELS]
     if any(row["what"] == AUROC for row in rows):
         handles.append(Line2D([], [], color=plotting.BASELINE, linewidth=0.6, label="chance"))
     return handles

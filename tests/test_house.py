@@ -13,7 +13,7 @@ from common.profiles import REPOSITORY
 pytestmark = pytest.mark.unit
 
 PACKAGES = (
-    *("cli", "common", "common_simplified", "experiment_pathway_token_analysis", "launcher", "organism"),
+    *("cli", "common", "common_simplified", "experiment_pathway_token_analysis", "launcher", "organism", "report"),
     *(spec.runner.split(".")[0] for spec in PHASES),
 )
 MAX_LINES = 400

@@ -14,6 +14,7 @@ from common.profiles import REPOSITORY
 pytestmark = pytest.mark.unit
 
 PATHWAY = "experiment_pathway_token_analysis"
+ROOMS = ("cli", "common", "common_simplified", "launcher", "organism", "report")
 HEAVY = {"torch", "transformers", "sae_lens", "transformer_lens", "accelerate", "safetensors"}
 LIGHT = ("common/__init__.py", "common/errors.py", "common/config.py", "common/phases.py", "common/profiles.py")
 
@@ -50,14 +51,14 @@ def contracts() -> str:
     assert len(phases) >= 4, phases
     return f"""
 [tool.importlinter]
-root_packages = {json.dumps(["cli", "common", "common_simplified", "launcher", "organism", PATHWAY, *phases])}
+root_packages = {json.dumps([*ROOMS, PATHWAY, *phases])}
 include_external_packages = true
 exclude_type_checking_imports = true
 
 [[tool.importlinter.contracts]]
-name = "common and the launcher need no torch"
+name = "common, the report and the launcher need no torch"
 type = "forbidden"
-source_modules = ["common", "launcher"]
+source_modules = ["common", "launcher", "report"]
 forbidden_modules = ["torch", "transformers", "sae_lens", "transformer_lens"]
 allow_indirect_imports = true
 ignore_imports = ["common.utils -> torch"]
@@ -75,6 +76,23 @@ forbidden_modules = {json.dumps(["common_simplified", PATHWAY, *phases])}
 allow_indirect_imports = true
 
 [[tool.importlinter.contracts]]
+name = "common <- report <- cli, and nothing between"
+type = "layers"
+layers = ["cli", "report", "common"]
+
+[[tool.importlinter.contracts]]
+name = "the report reads artifacts only"
+type = "forbidden"
+source_modules = ["report"]
+forbidden_modules = {json.dumps(["common_simplified", PATHWAY, *phases])}
+
+[[tool.importlinter.contracts]]
+name = "nothing that computes knows the report"
+type = "forbidden"
+source_modules = {json.dumps(["common_simplified", PATHWAY, *phases])}
+forbidden_modules = ["report"]
+
+[[tool.importlinter.contracts]]
 name = "no phase imports another"
 type = "independence"
 modules = {json.dumps([*phases, PATHWAY])}
@@ -82,7 +100,7 @@ modules = {json.dumps([*phases, PATHWAY])}
 [[tool.importlinter.contracts]]
 name = "the pipeline does not need the maker of the bundled model"
 type = "forbidden"
-source_modules = {json.dumps(["common", "common_simplified", PATHWAY, *phases])}
+source_modules = {json.dumps(["common", "common_simplified", "report", PATHWAY, *phases])}
 forbidden_modules = ["organism"]
 """
 
@@ -98,8 +116,8 @@ def test_the_contracts_of_the_house_hold(
     assert kept, capsys.readouterr().out
 
 
-def test_nothing_in_common_or_the_launcher_loads_torch_when_it_is_imported() -> None:
-    files = [*product("common"), *product("launcher")]
+def test_nothing_in_common_the_report_or_the_launcher_loads_torch_when_it_is_imported() -> None:
+    files = [*product("common"), *product("report"), *product("launcher")]
     found = {path.name: module_level_imports(path) & HEAVY for path in files}
     assert {name: packages for name, packages in found.items() if packages} == {}
 

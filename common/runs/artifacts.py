@@ -125,7 +125,10 @@ def split_file(split: str) -> str:
 
 
 KNOWN_ANSWERS = "known_answers.json"
+REPORT = "report.html"
 SPLIT_METADATA = "split_metadata.json"
+SPLIT_PLOT = "split_difficulty"
+SAE_FIT_PLOT = "sae_fit"
 TOP_FEATURES = "top_20_features.json"
 FEATURE_SCORES = "feature_scores.parquet"
 SAE_ANALYSIS = "sae_analysis_results.json"

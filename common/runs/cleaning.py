@@ -159,7 +159,7 @@ class _Known:
 
     def __init__(self, spec: PhaseSpec, root: Path) -> None:
         self.root = root
-        self._patterns = [_expression(name) for name in spec.writes]
+        self._patterns = [_expression(name) for name in spec.files]
         self._recorded: dict[Path, set[str]] = {}
 
     def holds(self, path: Path) -> bool:

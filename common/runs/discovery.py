@@ -140,7 +140,12 @@ def unfinished(paths: PhasePaths) -> str | None:
 
 def run_command(config: Config, phase: str) -> str:
     """Returns the command that runs `phase` under this configuration's profile and data directory."""
-    words = ["python3", "run.py", "phase", phase]
+    return command_line(config, "phase", phase)
+
+
+def command_line(config: Config, *what: str) -> str:
+    """Returns the command `run.py WHAT` with this configuration's profile and data directory."""
+    words = ["python3", "run.py", *what]
     if config.profile != DEFAULT_PROFILE:
         words += ["--profile", config.profile]
     if config.full:

@@ -85,12 +85,17 @@ def problem_multiplicities(n_problems: int, seed: int, n_draws: int) -> FloatArr
 
     The same draws serve every score of a report, so they are kept.
     """
-    drawn = generator(seed, "bootstrap over problems").integers(0, n_problems, size=(n_draws, n_problems))
-    drawn += np.arange(n_draws)[:, None] * n_problems
-    counts = np.bincount(drawn.ravel(), minlength=n_draws * n_problems)
-    multiplicities = np.ascontiguousarray(counts.reshape(n_draws, n_problems).T, dtype=np.float64)
+    multiplicities = drawn_multiplicities(generator(seed, "bootstrap over problems"), n_problems, n_draws)
     multiplicities.setflags(write=False)
     return multiplicities
+
+
+def drawn_multiplicities(random: np.random.Generator, n_problems: int, n_draws: int) -> FloatArray:
+    """Draws the problems with replacement, as many as there are; returns how often each occurs in each draw."""
+    drawn = random.integers(0, n_problems, size=(n_draws, n_problems))
+    drawn += np.arange(n_draws)[:, None] * n_problems
+    counts = np.bincount(drawn.ravel(), minlength=n_draws * n_problems)
+    return np.ascontiguousarray(counts.reshape(n_draws, n_problems).T, dtype=np.float64)
 
 
 def auroc_draws(scores: ArrayLike, positive: BoolArray, groups: IntArray, seed: int, n_draws: int) -> FloatArray:
@@ -132,7 +137,7 @@ def bootstrap_share(positive: BoolArray, groups: IntArray, seed: int, n_draws: i
     multiplicities = problem_multiplicities(n_problems, seed, n_draws)
     drawn_positive = np.bincount(problem[positive], minlength=n_problems) @ multiplicities
     draws = drawn_positive / (np.bincount(problem, minlength=n_problems) @ multiplicities)
-    low, high, reason = _interval(draws, n_problems)
+    low, high, reason = percentile_interval(draws, n_problems)
     return Estimate(int(np.count_nonzero(positive)) / n, low, high, n, n_problems, n_draws, 0, reason)
 
 
@@ -186,7 +191,7 @@ def _observed(from_counts: FromCounts, scores: FloatArray, positive: BoolArray) 
     """The figure of each score on the rows as they are, as one draw in which every row occurs once."""
     values, positive = checked_rows(scores, positive)
     one_problem = np.zeros(len(values), dtype=np.int64)
-    return _figures(from_counts, values, positive, one_problem, np.ones((1, 1)))
+    return figures_under(from_counts, values, positive, one_problem, np.ones((1, 1)))
 
 
 def _draws(
@@ -197,13 +202,17 @@ def _draws(
     problems, problem = np.unique(groups, return_inverse=True)
     if len(problems) == 0:
         return np.full((n_draws, values.shape[1]), np.nan)
-    return _figures(from_counts, values, positive, problem, problem_multiplicities(len(problems), seed, n_draws))
+    return figures_under(from_counts, values, positive, problem, problem_multiplicities(len(problems), seed, n_draws))
 
 
-def _figures(
+def figures_under(
     from_counts: FromCounts, scores: FloatArray, positive: BoolArray, problem: IntArray, multiplicities: FloatArray
 ) -> FloatArray:
-    """Returns the figure of each score under each column of multiplicities, shape (n_draws, n_scores)."""
+    """Returns the figure of each score under each column of multiplicities, shape (n_draws, n_scores).
+
+    `scores` has shape (n_rows, n_scores), `problem` (n_rows,) holds each row's line of `multiplicities` (n_problems,
+    n_draws); nan where a draw lacks a class.
+    """
     n_problems, n_draws = multiplicities.shape
     figures = np.full((n_draws, scores.shape[1]), np.nan)
     if missing_class(positive):
@@ -241,12 +250,15 @@ def _with_interval(observed: float | None, draws: FloatArray, n: int, n_problems
     left_out = len(draws) - len(used)
     if missing:
         return Estimate(None, None, None, n, n_problems, len(draws), left_out, missing)
-    low, high, reason = _interval(used, n_problems)
+    low, high, reason = percentile_interval(used, n_problems)
     return Estimate(observed, low, high, n, n_problems, len(draws), left_out, reason)
 
 
-def _interval(draws: FloatArray, n_problems: int) -> tuple[float | None, float | None, str | None]:
-    """Both ends, or why there are none: an interval of width zero would claim certainty that no resampling can give."""
+def percentile_interval(draws: FloatArray, n_problems: int) -> tuple[float | None, float | None, str | None]:
+    """Returns both ends of draws without nan, or why there are none.
+
+    An interval of width zero would claim certainty that no resampling can give.
+    """
     if len(draws) == 0:
         return None, None, "no interval: each draw held one class only"
     if draws.min() == draws.max():

@@ -22,6 +22,10 @@ from common.statistics.summaries import CONFIDENCE, wilson_interval
 # Named before anything is steered: what the correct and the incorrect direction are judged by.
 OUTCOMES: dict[Direction, str] = {"correct": "fixes minus breaks", "incorrect": "breaks whose code still parses"}
 
+# Where a coefficient's flip rate should lie, and how many solutions should still parse; both are said, neither decides.
+FLIP_RATE_LOOKED_FOR = (0.20, 0.60)
+PARSING_LOOKED_FOR = 0.80
+
 
 @dataclass(frozen=True)
 class Share:

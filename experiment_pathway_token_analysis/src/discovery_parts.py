@@ -7,6 +7,7 @@ from typing import Literal
 from common.runs.artifacts import PhasePaths
 from common.runs.merging import Opened
 from common.runs.slice_records import remove_slice_records
+from experiment_pathway_token_analysis.src.limits import refuse_part
 from experiment_pathway_token_analysis.src.orchestrator import (
     DISCOVERY,
     forget_discovery,
@@ -29,6 +30,8 @@ def discovery_part(
 ) -> Opened | None:
     """Opens step 3 (and returns what is left), works on targets `start` to `end`, or publishes what was made."""
     refuse_unready_discovery(run)
+    if mode == "open" and not fresh:
+        refuse_part(run, (DISCOVERY,), producing=False)
     discovery = module_of(DISCOVERY).Discovery(run, worker=mode == "work", computes_here=mode == "work", go_on=go_on)
     span = discovery.span(start, end)
     if mode == "open":

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from common.capacity import BYTES_PER_GB, visible_gpus
 from common.errors import PipelineError, UsageError
+from common.needs import planned_place
 from common.text_table import text_table
-from experiment_pathway_token_analysis.src import estimates
+from experiment_pathway_token_analysis.src import estimates, room
 from experiment_pathway_token_analysis.src.estimates import CPU, GPU
+from experiment_pathway_token_analysis.src.limits import refuse_part
 from experiment_pathway_token_analysis.src.orchestrator import (
     missing_study,
     refuse_layers,
     step_is_current,
     wants_study,
+    works_of,
 )
 from experiment_pathway_token_analysis.src.steps import NAMES, NEEDS, Run
 from experiment_pathway_token_analysis.src.study_state import refuse_foreign_study, study_files, study_state
@@ -32,11 +37,12 @@ def describe(run: Run, steps: Sequence[int], *, produce: bool) -> str:
 
 def blocks(run: Run, steps: Sequence[int], *, produce: bool) -> list[str]:
     """Returns what stands in the way of running `steps`, one line each."""
-    found = []
+    found, works = [], works_of(run, steps)
     making = produce and (wants_study(run, steps) or not steps)
     if making:
         try:
             if not study_state(run).current:
+                works.insert(0, room.PRODUCER)
                 refuse_foreign_study(run)
         except UsageError as error:
             found.append(str(error))
@@ -46,14 +52,12 @@ def blocks(run: Run, steps: Sequence[int], *, produce: bool) -> list[str]:
         found.append(
             f"{run.paths.prompts} is missing: steps 2 and 3 read their prompts from it; write it (docs/pathway.md)"
         )
-    peak = estimates.peak_gb(run)
-    if any(step in (2, 3) for step in steps) and peak is not None and peak > run.settings.memory_ceiling_gb:
-        ceiling = run.settings.memory_ceiling_gb
-        found.append(f"steps 2 and 3 need about {peak:.1f} GB, more than memory_ceiling_gb = {ceiling:g} (--set it)")
-    try:
-        refuse_layers(run)
-    except UsageError as error:
-        found.append(str(error))
+    found += room.lines_of(run, works)
+    for refuse in (refuse_layers, partial(refuse_part, steps=steps, producing=making)):
+        try:
+            refuse(run)
+        except UsageError as error:
+            found.append(str(error))
     return found
 
 
@@ -67,6 +71,9 @@ def _notes(run: Run, steps: Sequence[int], making: bool) -> list[str]:
     how = "as selected" if sizes.known else "at most"
     notes = []
     if any(step in (2, 3) for step in steps) or making:
+        place = planned_place(run.config, visible_gpus())
+        where = "memory of the GPU" if place.kind == "cuda" else "RAM"
+        notes.append(f"memory: {where} at the peak, with {place.itemsize} bytes a number, on {place.kind}")
         notes.append(
             f"times: {GPU.name}, {CPU.name}, prompts of {estimates.TOKENS_A_PROMPT} tokens; they say hours or days, "
             "not minutes"
@@ -86,7 +93,7 @@ def _study_row(run: Run) -> tuple[str, ...]:
         would = "be made"
     count = estimates.producer_solutions(run)
     times = (estimates.in_words(estimates.producer_seconds(run, speed)) for speed in (GPU, CPU))
-    return ("", "patching study", would, f"at most {count:,} solutions", _memory(run), *times)
+    return ("", "patching study", would, f"at most {count:,} solutions", _memory(run, room.PRODUCER), *times)
 
 
 def _would(run: Run, step: int, steps: Sequence[int], making: bool) -> str:
@@ -104,7 +111,7 @@ def _size(run: Run, step: int) -> tuple[str, str, str, str]:
         seconds = estimates.prototype_seconds if step == 2 else estimates.discovery_seconds
         what = "one feature" if step == 2 else f"{sizes.targets:,} targets, {sizes.edges:,} edges"
         times = (estimates.in_words(seconds(run, sizes, speed)) for speed in (GPU, CPU))
-        return (what, _memory(run), *times)  # type: ignore[return-value]
+        return (what, _memory(run, room.OF_STEP[step]), *times)  # type: ignore[return-value]
     if step == 0:
         time = estimates.in_words(_study_bytes(run) / estimates.AUDIT_BYTES_A_SECOND)
         return _study_size(run), _LITTLE, "", time
@@ -112,9 +119,10 @@ def _size(run: Run, step: int) -> tuple[str, str, str, str]:
     return f"{sizes.targets:,} features", _LITTLE, "", estimates.in_words(seconds)
 
 
-def _memory(run: Run) -> str:
-    peak = estimates.peak_gb(run)
-    return "unknown" if peak is None else _LITTLE if peak < 1 else f"{peak:.1f} GB"
+def _memory(run: Run, work: str) -> str:
+    need = room.need_of(run, work, planned_place(run.config, visible_gpus()))
+    peak = 0.0 if need is None else (need.gpu or need.ram) / BYTES_PER_GB
+    return "unknown" if need is None else _LITTLE if peak < 1 else f"{peak:.1f} GB"
 
 
 def _study_size(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""How large a pathway analysis is before it runs: counts, memory and time, from the profile and the settings alone.
+"""How large a pathway analysis is before it runs: counts and times, from the profile and the settings alone.
 
 Times rest on stated speeds, not on a measurement of this machine: they say hours or days, not minutes. A forward pass
 takes two operations a parameter and token, a backward pass twice that (Kaplan et al. 2020, arXiv 2001.08361); reading
@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from common.capacity import BYTES_PER_GB as GB
+from common.model_location import BASE
+from common.needs import known_size
 from common.runs.files import read_json
 from experiment_pathway_token_analysis.src.steps import Run
 from experiment_pathway_token_analysis.src.study_state import MADE_HERE
@@ -17,8 +19,9 @@ from experiment_pathway_token_analysis.src.study_state import MADE_HERE
 EXPECTED_LOG_BYTES = 15e6  # of the published study: 2.8 GB in 187 files
 TOKENS_A_PROMPT = 300
 STORED_BYTES = 2  # a parameter of the weights as released (bfloat16)
-SAES_AT_ONCE = 2  # a target's and a source's layer
-KEPT_A_TOKEN = 20  # numbers a token, block and component of the stream that a backward pass needs
+PREFIX_SHARE = 0.1  # of steps 2 and 3's memory ceiling, for prefixes of prompts that are kept
+FIT_TOKENS = 1000  # on which step 2 holds SAEs against the stream
+ROWS = 64  # of one pass of step 3
 VARIANTS = 4  # of a replayed edge: the other class's mean, ablation, a small step to either side
 REPLAYED_AT_ONCE = 100
 AUDIT_BYTES_A_SECOND = 20e6
@@ -65,20 +68,17 @@ def sizes_of(run: Run) -> Sizes:
 
 
 def parameters(run: Run) -> float | None:
-    """Returns the number of the model's parameters, from the profile's size of its files."""
-    size = run.profile.model_size_gb
-    return None if size is None else size * GB / STORED_BYTES
+    """Returns the number of the model's parameters, by its files where they are whole, else as the profile says."""
+    size = known_size(run.config, run.profile, BASE)
+    if size is not None:
+        return size.n_parameters
+    stated = run.profile.model_size_gb if run.config.model_name == run.profile.model else None
+    return None if stated is None else stated * GB / STORED_BYTES
 
 
-def peak_gb(run: Run) -> float | None:
-    """Returns the memory of steps 2 and 3: weights, two SAEs in float32, and what a backward pass keeps."""
-    count = parameters(run)
-    if count is None:
-        return None
-    profile, width = run.profile, 4 if run.config.dtype == "float32" else STORED_BYTES
-    saes = SAES_AT_ONCE * 2 * profile.sae.width * profile.d_model * 4
-    kept = TOKENS_A_PROMPT * profile.n_layers * profile.d_model * KEPT_A_TOKEN * width
-    return (count * width + saes + kept) / GB
+def prefix_room(run: Run) -> int:
+    """Returns the bytes of prefixes that steps 2 and 3 keep."""
+    return int(PREFIX_SHARE * run.settings.memory_ceiling_gb * GB)
 
 
 def discovery_seconds(run: Run, sizes: Sizes, speed: Speed) -> float | None:

@@ -82,7 +82,8 @@ class Findings:
             return
         group.examples.append({"file": file, "record": record, "detail": detail})
         where = "" if file is None else f"{file}: " if record is None else f"{file}, record {record}: "
-        _log.warning("%s [%s] %s%s: %s; %s", self.severity(code), code, where, kind.title, detail, kind.cure)
+        told = (self.severity(code), code, where, kind.title, detail, kind.cure)
+        _log.warning("%s [%s] %s%s: %s; %s", *told, extra={"kind": code})
 
     def severity(self, code: str) -> str:
         """Returns "error" or "warning"."""
@@ -113,7 +114,8 @@ class Findings:
         for code, group in sorted(self._groups.items()):
             if group.count > len(group.examples):
                 more = group.count - len(group.examples)
-                _log.warning("%s [%s] %s: %d more, in the report", self.severity(code), code, KINDS[code].title, more)
+                told = (self.severity(code), code, KINDS[code].title, more)
+                _log.warning("%s [%s] %s: %d more, in the report", *told, extra={"kind": f"rest of {code}"})
 
     def summary(self) -> str:
         """Returns kinds and counts in one line, errors first."""

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import torch
 
 from common.capacity import BYTES_PER_GB as GB
 from common.errors import PipelineError
+from common_simplified.halving import ran_out_of_memory, reason
 
 STATUS = Path("/proc/self/status")
 CLEAR = Path("/proc/self/clear_refs")  # "5" lets the highest resident set begin anew (proc(5))
@@ -90,6 +92,19 @@ class MemoryMeter:
                 f"{what} took {peak.reserved / GB:.2f} GB of {peak.where} memory, more than memory_ceiling_gb = "
                 f"{self.ceiling / GB:g}; allow more with --set memory_ceiling_gb=N, or use a smaller dtype"
             )
+
+
+@contextmanager
+def lack_of_memory_named(what: str) -> Iterator[None]:
+    """Turns running out of memory while `what` is done into one line; an `OverCeiling` is one already."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - all else goes on as it is
+        if isinstance(error, PipelineError) or not ran_out_of_memory(error):
+            raise
+        raise PipelineError(
+            f"memory ran out while {what} ({reason(error)}); use a smaller dtype, another device or a smaller model"
+        ) from None
 
 
 def free_cached(device: torch.device) -> None:

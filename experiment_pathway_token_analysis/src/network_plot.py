@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from common import plotting
-from common.steering_plots import say
+from common.plot_parts import say, text_inches
 from experiment_pathway_token_analysis.src.display import figure_label
 from experiment_pathway_token_analysis.src.integration import Row, place_of
 
@@ -28,9 +28,13 @@ SWEEPS = 8
 LOOSEST = 2.5
 KEY_WORDS = 3
 KEY_CHARACTERS = 12
-CURVE_POINTS = 24
+KEY_INCHES = 3.35  # width of a column of the key
+CURVE_POINTS = 16
 DASHES = (0, (3, 1.5))
 ROW = 0.14  # inches, of a line of the key
+AXIS = 0.5  # inches below the network, for the layers
+DOT, NUMBERED = 3.2, 10.5  # points across
+MARKERS = ("o", "s", "D")  # of both classes, and of features whose class is unknown
 Place = tuple[float, float]
 
 
@@ -53,15 +57,15 @@ def network_figure(
     """
     drawn = _strongest(edges, scales)
     if not drawn:
-        return note_figure("no edge was validated", f"0 of {_tested(edges):,} tested edges were validated.")
+        return note_figure("no edge was validated", f"n = {_tested(edges):,} tested edges, none validated.")
     by_name = {one["feature"]: one for one in features}
-    places, named = _places(drawn), _named(drawn)
-    n_rows = -(-len(named) // 2)
+    places = _places(drawn)
     tallest = max(Counter(x for x, _ in places.values()).values())
-    height = min(5.0, max(1.7, 0.9 + 0.16 * tallest))
-    with plotting.figure(
-        plotting.DOUBLE, height + 0.5 + ROW * n_rows, rows=2, height_ratios=[height, max(0.05, ROW * n_rows)]
-    ) as (made, (axes, key)):
+    height = min(5.0, max(1.7, 0.9 + 0.17 * tallest))
+    named = _named(drawn, places, unit_points=72 * (height - AXIS) / (tallest + 0.6))
+    n_rows = -(-len(named) // 2)
+    sizes = [height, max(0.05, ROW * n_rows)]
+    with plotting.figure(plotting.DOUBLE, sum(sizes) + 0.5, rows=2, height_ratios=sizes) as (made, (axes, key)):
         key.set_axis_off()
         _draw_edges(axes, drawn, places)
         _draw_nodes(axes, places, by_name, named, classes)
@@ -125,15 +129,23 @@ def _heights(n: int, tallest: int) -> list[float]:
     return [apart * ((n - 1) / 2 - place) for place in range(n)]
 
 
-def _named(drawn: Sequence[Strength]) -> list[str]:
-    """Returns the features that get a number: those with most edges, of equal ones those of the strongest."""
+def _named(drawn: Sequence[Strength], places: Mapping[str, Place], unit_points: float) -> list[str]:
+    """Returns the features that get a number: those with most edges, of equal ones those of the strongest.
+
+    `unit_points` is the distance of neighbours in the tallest column: of two too close for their numbers, one has none.
+    """
     degree, strongest = Counter[str](), dict[str, float]()
     for one in drawn:
         for name in (one.source, one.target):
             degree[name] += 1
             strongest[name] = max(strongest.get(name, 0.0), one.size)
-    ranked = sorted(degree, key=lambda name: (-degree[name], -strongest[name], place_of(name)))
-    return sorted(ranked[:MAX_NAMED], key=place_of)
+    kept: list[str] = []
+    for name in sorted(degree, key=lambda name: (-degree[name], -strongest[name], place_of(name))):
+        x, y = places[name]
+        beside = [places[other][1] for other in kept if places[other][0] == x]
+        if len(kept) < MAX_NAMED and all(abs(y - height) * unit_points >= NUMBERED for height in beside):
+            kept.append(name)
+    return sorted(kept, key=place_of)
 
 
 def _draw_edges(axes: Axes, drawn: Sequence[Strength], places: Mapping[str, Place]) -> None:
@@ -143,9 +155,9 @@ def _draw_edges(axes: Axes, drawn: Sequence[Strength], places: Mapping[str, Plac
     lines = LineCollection(
         [_curve(places[one.source], places[one.target]) for one in drawn],
         linewidths=widths,
-        colors=[plotting.BASELINE if one.label == "computation" else plotting.NEUTRAL for one in drawn],
+        colors=[plotting.BASELINE if one.label == "computation" else plotting.FAINT for one in drawn],
         linestyles=["solid" if one.positive else DASHES for one in drawn],
-        alpha=0.3 if crowded else 0.65,
+        alpha=0.4 if crowded else 0.8,
         zorder=1,
     )
     axes.add_collection(lines)
@@ -164,36 +176,48 @@ def _curve(start: Place, end: Place) -> NDArray[np.float64]:
     )
 
 
-def _colour(one: Row, classes: Sequence[str]) -> str:
-    colours = dict(zip(classes, (plotting.CORRECT, plotting.INCORRECT), strict=True))
-    return colours.get(one["class"], plotting.NEUTRAL)
+def _look(of_class: str | None, classes: Sequence[str]) -> dict[str, Any]:
+    """Returns colour and marker of a class."""
+    looks = zip((*classes, None), (*plotting.INK.values(), plotting.NEUTRAL), MARKERS, strict=True)
+    found = {name: {"color": colour, "marker": marker} for name, colour, marker in looks}
+    return found.get(of_class, found[None])
 
 
 def _draw_nodes(
     axes: Axes, places: Mapping[str, Place], features: Mapping[str, Row], named: Sequence[str], classes: Sequence[str]
 ) -> None:
-    for name, (x, y) in places.items():
-        one = features[name]
-        colour, size = _colour(one, classes), 7.5 if name in named else 3.2
-        fill = colour if one["has_tokens"] else "white"
-        axes.plot(
-            x, y, "o", markersize=size, markerfacecolor=fill, markeredgecolor=colour, markeredgewidth=0.9, zorder=2
-        )
-        if name in named:
-            ink = "white" if one["has_tokens"] else plotting.BASELINE
-            axes.annotate(
-                str(named.index(name) + 1), (x, y), ha="center", va="center_baseline", fontsize=5, color=ink, zorder=3
-            )
+    """Draws the nodes, those of one look together, and the numbers of those that have one."""
+    alike: dict[tuple[Any, ...], list[str]] = {}
+    for name in places:
+        alike.setdefault((features[name]["class"], features[name]["has_tokens"], name in named), []).append(name)
+    for (of_class, has_tokens, numbered), names in alike.items():
+        look = _look(of_class, classes)
+        size = (NUMBERED if numbered else DOT) * (0.9 if look["marker"] != "o" else 1.0)  # corners reach far
+        fill = look["color"] if has_tokens else "white"
+        x, y = np.array([places[name] for name in names]).T
+        axes.plot(x, y, **look, linestyle="none", markersize=size, markerfacecolor=fill, markeredgewidth=0.9, zorder=2)
+        style: dict[str, Any] = {"color": "white" if has_tokens else plotting.BASELINE, "fontsize": plotting.SMALL}
+        for name in names if numbered else ():
+            number = str(named.index(name) + 1)
+            axes.annotate(number, places[name], ha="center", va="center_baseline", zorder=3, **style)
 
 
 def _draw_key(key: Axes, named: Sequence[str], features: Mapping[str, Row], n_rows: int) -> None:
     key.set(xlim=(0, 2), ylim=(n_rows, 0))
     for place, name in enumerate(named):
-        one = features[name]
-        words = [figure_label(word, KEY_CHARACTERS) for word in (*one["tokens_more_a"], *one["tokens_more_b"])]
-        says = ", ".join(words[:KEY_WORDS]) if words else "no tokens kept"
-        text = f"{place + 1}  {name}, {one['class'] or 'class unknown'}: {says}"
-        key.text(place // n_rows, place % n_rows + 0.5, text, fontsize=6, va="center", parse_math=False)
+        at = place // n_rows, place % n_rows + 0.5
+        key.text(*at, _key(place + 1, features[name]), fontsize=plotting.SMALL, va="center", parse_math=False)
+
+
+def _key(number: int, one: Row) -> str:
+    """Says who a numbered feature is, with as many of its tokens as its column holds."""
+    who = f"{number}  {one['feature']}, {one['class'] or 'class unknown'}"
+    labels = [figure_label(word, KEY_CHARACTERS) for word in (*one["tokens_more_a"], *one["tokens_more_b"])]
+    for kept in range(min(KEY_WORDS, len(labels)), 0, -1):
+        text = f"{who}: {', '.join(labels[:kept])}"
+        if text_inches(text) <= KEY_INCHES:
+            return text
+    return who if labels else f"{who}: no tokens kept"
 
 
 def _layer_axis(axes: Axes, places: Mapping[str, Place]) -> None:
@@ -208,25 +232,24 @@ def _layer_axis(axes: Axes, places: Mapping[str, Place]) -> None:
 
 
 def _legend(drawn: Sequence[Strength], nodes: Sequence[Row], classes: Sequence[str]) -> list[Line2D]:
-    node: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 5}
+    node: dict[str, Any] = {"linestyle": "none", "markersize": 5}
     of_class = {one["class"] for one in nodes}
     handles = [
-        Line2D([], [], **node, color=colour, label=f"more active on {name}")
-        for name, colour in zip(classes, (plotting.CORRECT, plotting.INCORRECT), strict=True)
+        Line2D([], [], **node, **_look(name, classes), label=f"more active on {name}")
+        for name in classes
         if name in of_class
     ]
     if of_class - set(classes):
-        handles.append(Line2D([], [], **node, color=plotting.NEUTRAL, label="class unknown"))
+        handles.append(Line2D([], [], **node, **_look(None, classes), label="class unknown"))
     if any(not one["has_tokens"] for one in nodes):
-        handles.append(
-            Line2D([], [], **node, color=plotting.NEUTRAL, markerfacecolor="white", label="open: no tokens kept")
-        )
+        hollow: dict[str, Any] = {"marker": "o", "color": plotting.NEUTRAL, "markerfacecolor": "white"}
+        handles.append(Line2D([], [], **node, **hollow, label="open: no tokens kept"))
     for positive, name in ((True, "raises"), (False, "lowers")):
         if any(one.positive is positive for one in drawn):
             style = "solid" if positive else DASHES
             handles.append(Line2D([], [], color=plotting.BASELINE, linestyle=style, label=name))
     if any(one.label != "computation" for one in drawn):
-        handles.append(Line2D([], [], color=plotting.NEUTRAL, label="persistence"))
+        handles.append(Line2D([], [], color=plotting.FAINT, label="persistence"))
     return handles
 
 
@@ -236,15 +259,11 @@ def _tested(edges: Sequence[Row]) -> int:
 
 def _caption(edges: Sequence[Row], drawn: Sequence[Strength], places: Mapping[str, Place], named: Sequence[str]) -> str:
     n_validated = sum(edge["validated"] for edge in edges)
-    which = (
-        f"{n_validated:,} validated edges"
-        if len(drawn) == n_validated
-        else (f"the {len(drawn):,} strongest of {n_validated:,} validated edges")
-    )
-    key = "Numbered: all" if len(named) == len(places) else f"Numbered: the {len(named)} with most edges"
+    which = "" if len(drawn) == n_validated else f"the {len(drawn):,} strongest of "
+    key = "Numbered: all" if len(named) == len(places) else f"Numbered: {len(named)} with many edges"
     widest = max(one.size for one in drawn)
     return (
-        f"{which[:1].upper()}{which[1:]} (of {_tested(edges):,} tested) between {len(places):,} features. Width: "
-        f"effect, the widest {widest:.2g} standard deviations of the target. {key}; tokens: "
-        "those kept, patch against patch."
+        f"n = {which}{n_validated:,} validated edges (of {_tested(edges):,} tested) between {len(places):,} features. "
+        f"Width: effect, the widest {widest:.2g} standard deviations of the target. {key}; tokens: those kept, patch "
+        "against patch."
     )

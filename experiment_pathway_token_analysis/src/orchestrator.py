@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import OtherSettingsError, UsageError
-from common.logging import add_log_file, get_logger, remove_log_file
+from common.logging import add_log_file, capped_warnings, get_logger, remove_log_file
 from common.runs.artifacts import PhasePaths
 from common.runs.files import ensure_directory, read_json, sweep_temporaries, writing
 from common.runs.locks import EVERYTHING, span_lock
 from common.runs.slice_records import remove_slice_records
+from experiment_pathway_token_analysis.src.limits import is_of_another_part, refuse_part
+from experiment_pathway_token_analysis.src.room import OF_STEP, PRODUCER, require_room
 from experiment_pathway_token_analysis.src.steps import (
     NAMES,
     NEEDS,
@@ -49,7 +51,7 @@ MODULES = (
 LAST_STEP = len(MODULES) - 1
 SELECTION = 1  # the step that may select nothing, which is a result
 DISCOVERY = 3  # the step that keeps finished work of its own
-PRODUCER = "experiment_pathway_token_analysis.make_patching_study"
+PRODUCING_MODULE = "experiment_pathway_token_analysis.make_patching_study"
 _log = get_logger(__name__)
 
 
@@ -91,6 +93,8 @@ class Orchestrator:
         """Makes the study and runs no step."""
         if self.run.settings.study.kind != MADE_HERE:
             raise UsageError(f"study.kind = {self.run.settings.study.kind!r}: only a study of {MADE_HERE} is made here")
+        if not self.fresh:
+            refuse_part(self.run, (), producing=True)
         with self._alone():
             self._make_study()
 
@@ -106,19 +110,23 @@ class Orchestrator:
                 "--fresh to put it aside and start again, --no-produce to go on with it, or another --data-dir"
             )
         refuse_foreign_study(self.run)
+        require_room(self.run, [PRODUCER])
         _log.info("patching study: %s", state.why)
-        importlib.import_module(PRODUCER).make_study(self.run, fresh=self.fresh or state.outdated)
+        importlib.import_module(PRODUCING_MODULE).make_study(self.run, fresh=self.fresh or state.outdated)
 
     def _refuse_first(self, steps: Sequence[int], produce: bool) -> None:
         """Raises `UsageError` for what is known to be missing before anything is done."""
         refuse_layers(self.run)
         if not (self.fresh or self.run.force):
             refuse_other_profile(self.run)
+        if not self.fresh:
+            refuse_part(self.run, steps, producing=produce and wants_study(self.run, steps))
         if steps[0] > 0:
             refuse_unready(self.run, steps[0])
             refuse_other_settings(self.run, steps[0])
         elif not (produce and wants_study(self.run, steps)) and not study_files(self.run):
             raise UsageError(missing_study(self.run))
+        require_room(self.run, works_of(self.run, steps))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -127,10 +135,12 @@ class Orchestrator:
         ensure_directory(paths.logs)
         sweep_temporaries(paths.root)
         with span_lock(paths.locks, EVERYTHING):
+            log = paths.logs / "pathway.log"
             with writing(paths.logs):
-                handler = add_log_file(paths.logs / "pathway.log")
+                handler = add_log_file(log)
             try:
-                yield
+                with capped_warnings(self.run.settings.study.console_warnings, log):
+                    yield
             finally:
                 remove_log_file(handler)
 
@@ -142,7 +152,7 @@ class Orchestrator:
             return 0
         started = time.monotonic()
         _log.info("step %d (%s)", step, NAMES[step])
-        is_stale = bool(changed_inputs(self.run, step))
+        is_stale = bool(changed_inputs(self.run, step)) or is_of_another_part(self.run, step)
         with writing(self.run.paths.manifest(step)):
             self.run.paths.manifest(step).unlink(missing_ok=True)  # a step that fails midway has not passed
         result = self._discovered(is_stale) if step == DISCOVERY else module_of(step).run_step(self.run)
@@ -166,7 +176,7 @@ class Orchestrator:
                     f"{held}; to put them aside and compute anew, add --from {DISCOVERY} --fresh "
                     f"({again}), or use another --data-dir"
                 ) from None
-            _log.warning("step %d: what it reads has changed, so it starts again: %s", DISCOVERY, error)
+            _log.warning("step %d: what it reads, or how much, has changed, so it starts again: %s", DISCOVERY, error)
             forget_discovery(self.run)
             result = module.run_step(self.run)
         remove_slice_records(PhasePaths(self.run.paths.pathways))
@@ -208,6 +218,11 @@ def refuse_layers(run: Run) -> None:
 def wants_study(run: Run, steps: Sequence[int]) -> bool:
     """Returns whether steps read a study that is to be made here."""
     return bool(steps) and steps[0] == 0 and run.settings.study.kind == MADE_HERE
+
+
+def works_of(run: Run, steps: Sequence[int]) -> list[str]:
+    """Returns which of `steps` will load the model: those that do so at all and are not current."""
+    return [OF_STEP[step] for step in steps if step in OF_STEP and not step_is_current(run, step)]
 
 
 def step_is_current(run: Run, step: int) -> bool:

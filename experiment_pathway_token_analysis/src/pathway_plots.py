@@ -14,15 +14,17 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from common import plotting
+from common.plot_parts import text_inches
 from experiment_pathway_token_analysis.src.display import figure_label
 from experiment_pathway_token_analysis.src.integration import Row, words_or_pieces
 from experiment_pathway_token_analysis.src.network_plot import network_figure, note_figure
 
-RASTER_ABOVE = 2_000  # points; more would make the SVG large
+RASTER_ABOVE = 1_000  # points; more would make the SVG large
 MAX_PANELS = 6
 MAX_TOKENS = 8
 LABEL_CHARACTERS = 14
 MAX_COUNTED_LAYERS = 12
+MAP_INCHES = 2.0  # of the heat map's width, for how large counts fit its cells
 Z_95 = 1.959964
 
 
@@ -46,29 +48,32 @@ def effect_figure(edges: Sequence[Row], scales: Mapping[str, float], slopes: tup
     """
     shown = [edge for edge in edges if edge["tested"] and scales.get(edge["target"])]
     if not shown:
-        return note_figure("no edge was tested", f"0 of {len(edges):,} edges were tested.")
+        return note_figure("no edge was tested", f"n = 0 of {len(edges):,} edges were tested.")
     with plotting.figure(plotting.COLUMN, 3.5) as (made, axes):
         axes.set_xlabel("predicted by the gradient (SD of the target)")
         axes.set_ylabel("measured by replay (SD of the target)")
-        predicted, measured = (
-            np.array([edge[name] / scales[edge["target"]] for edge in shown])
-            for name in ("predicted_delta", "mean_delta")
+        scale = np.array([scales[edge["target"]] for edge in shown])
+        predicted, measured, lowest, highest = (
+            np.array([edge[name] for edge in shown], dtype=np.float64) / scale
+            for name in ("predicted_delta", "mean_delta", "ci_low", "ci_high")
         )
-        limit = 1.06 * float(np.abs([predicted, measured]).max())
+        limit = 1.06 * float(np.nanmax(np.abs([predicted, measured, lowest, highest])))
         _wedge(axes, limit, slopes)
         groups = np.array([_group(edge) for edge in shown])
         for name, style in _GROUPS.items():
             own = groups == name
             if own.any():
-                raster = len(shown) > RASTER_ABOVE
-                axes.scatter(predicted[own], measured[own], label=f"{name} ({own.sum():,})", rasterized=raster, **style)
+                label, raster = f"{name} ({own.sum():,})", len(shown) > RASTER_ABOVE
+                axes.scatter(predicted[own], measured[own], label=label, rasterized=raster, **style)
+        bars: dict[str, Any] = {"color": plotting.NEUTRAL, "linewidth": 0.5, "alpha": 0.6, "zorder": 1.5}
+        axes.vlines(predicted, lowest, highest, rasterized=len(shown) > RASTER_ABOVE, **bars)
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
         made.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=2, columnspacing=1.0)
         low, high = slopes
         plotting.caption(
             made,
-            f"n = {len(shown):,} tested edges, each a mean over its prompts; positive: target and source move alike. "
-            f"Line: as predicted; shaded: slopes {low:g} to {high:g}.",
+            f"n = {len(shown):,} tested edges, each a mean over its prompts with a 95 % interval; positive: target and "
+            f"source move alike. Line: as predicted; shaded: slopes {low:g} to {high:g}.",
         )
     return made
 
@@ -98,7 +103,7 @@ def layer_figure(pairs: Sequence[Row], n_layers: int) -> Figure:
         counts[place], tested[place] = row["n_validated"], row["n_tested"] > 0
     n_validated, n_tested = int(counts.sum()), sum(row["n_tested"] for row in pairs)
     if not n_tested:
-        return note_figure("no edge was tested", "0 edges were tested.")
+        return note_figure("no edge was tested", "n = 0 edges were tested.")
     with plotting.figure(plotting.COLUMN, 3.3) as (made, axes):
         axes.set_xlabel("layer of the source")
         axes.set_ylabel("layer of the target")
@@ -106,17 +111,24 @@ def layer_figure(pairs: Sequence[Row], n_layers: int) -> Figure:
         axes.imshow(np.where(tested, 0.0, np.nan), cmap="Greys", vmin=-1, vmax=8, origin="lower")
         if n_validated:
             image = axes.imshow(
-                np.where(counts > 0, counts, np.nan), cmap=colormaps["cividis_r"], vmin=0, origin="lower"
+                np.where(counts > 0, counts, np.nan),
+                cmap=colormaps["cividis_r"],
+                vmin=1,
+                vmax=max(2, counts.max()),
+                origin="lower",
             )
             made.colorbar(
                 image, ax=axes, label="validated edges", shrink=0.8, aspect=25, pad=0.03
             ).ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
-        if n_layers <= MAX_COUNTED_LAYERS:
+        widest = n_layers * text_inches(f"{int(counts.max()):,}")
+        if n_layers <= MAX_COUNTED_LAYERS and widest <= MAP_INCHES:
             _write_counts(axes, counts, tested)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
         plotting.caption(
-            made, f"n = {n_validated:,} validated of {n_tested:,} tested edges. Grey: tested, none validated."
+            made,
+            f"n = {n_validated:,} validated of {n_tested:,} tested edges. Grey: tested, none validated; white: none "
+            "tested.",
         )
     return made
 
@@ -124,8 +136,8 @@ def layer_figure(pairs: Sequence[Row], n_layers: int) -> Figure:
 def _write_counts(axes: Axes, counts: np.ndarray, tested: np.ndarray) -> None:
     for target, source in zip(*np.nonzero(tested), strict=True):
         count = int(counts[target, source])
-        ink = "white" if count > 0.55 * counts.max() else plotting.BASELINE
-        axes.text(source, target, f"{count:,}", ha="center", va="center", fontsize=6, color=ink)
+        ink = "white" if count > 0.6 * max(2, counts.max()) else plotting.BASELINE
+        axes.text(source, target, f"{count:,}", ha="center", va="center", fontsize=plotting.SMALL, color=ink)
 
 
 def token_figure(tokens: Sequence[Row], metadata: Mapping[str, Any]) -> Figure:
@@ -143,7 +155,9 @@ def token_figure(tokens: Sequence[Row], metadata: Mapping[str, Any]) -> Figure:
         for axes, ((feature, contrast), own) in zip(cells, panels.items(), strict=False):
             _token_panel(axes, own, sides[contrast])
             prompts = sides[contrast]["prompt_class"]
-            axes.set_title(f"{feature}, {prompts} prompts\n({own[0]['n_a']} and {own[0]['n_b']} responses)", loc="left")
+            axes.set_title(
+                f"{feature}, {prompts} prompts\n(n = {own[0]['n_a']:,} and {own[0]['n_b']:,} responses)", loc="left"
+            )
         for axes in cells[len(panels) :]:
             axes.set_axis_off()
         for axes in cells[max(0, len(panels) - columns) : len(panels)]:
@@ -204,6 +218,6 @@ def _token_panel(axes: Axes, rows: Sequence[Row], contrast: Mapping[str, Any]) -
 def _tested_words(metadata: Mapping[str, Any]) -> str:
     primary = [one for one in metadata["contrasts"] if one["primary"]]
     tested = ", ".join(
-        f"{one['n_features_with_hits']} of {one['n_tested']} on {one['prompt_class']} prompts" for one in primary
+        f"{one['n_features_with_hits']} of n = {one['n_tested']} on {one['prompt_class']} prompts" for one in primary
     )
     return f"Features with kept tokens: {tested}."

@@ -19,9 +19,8 @@ from common.runs.features import Feature
 from common.statistics.selection import FloatArray
 from experiment_pathway_token_analysis.src.codes import Clean
 from experiment_pathway_token_analysis.src.dictionaries import Dictionaries, Reading
+from experiment_pathway_token_analysis.src.estimates import ROWS
 from experiment_pathway_token_analysis.src.residuals import Change, LastToken
-
-ROWS = 64
 
 
 class Variant(NamedTuple):

@@ -21,11 +21,10 @@ from common_simplified.sae_fit import read_prompts
 from experiment_pathway_token_analysis.src.causal_targets import feature_name
 from experiment_pathway_token_analysis.src.codes import Clean
 from experiment_pathway_token_analysis.src.dictionaries import Dictionaries, Reading
+from experiment_pathway_token_analysis.src.estimates import FIT_TOKENS, ROWS
 from experiment_pathway_token_analysis.src.gradients import gradient_at
-from experiment_pathway_token_analysis.src.replay import ROWS
 from experiment_pathway_token_analysis.src.residuals import Change, LastToken
 
-FIT_TOKENS = 1000
 STEP_OF_NORM = 0.03  # of the stream's norm: far above float32's rounding, while the fourth-order error stays below 1e-4
 CACHED_TOLERANCE = {torch.float32: 1e-3}
 TRIES = 25
@@ -76,7 +75,7 @@ def hooks_equal_hidden_states(loaded: LoadedModel, setup: ModelSetup, prompt: st
     ids = tokenize_prompts(loaded.tokenizer, [prompt]).input_ids.to(loaded.device)
     points = list(setup.points.values())
     with ActivationExtractor(loaded.model, points) as extractor:
-        hidden = loaded.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
+        hidden = loaded.model.model(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states
     read = extractor.get_activations()
     last.run(0, 1, max(setup.points))
     different, gap = [], 0.0
@@ -97,9 +96,17 @@ def hooks_equal_hidden_states(loaded: LoadedModel, setup: ModelSetup, prompt: st
 
 @torch.no_grad()
 def saes_fit(
-    loaded: LoadedModel, setup: ModelSetup, dictionaries: Dictionaries, prompts: Sequence[str], at_most: float
+    loaded: LoadedModel,
+    setup: ModelSetup,
+    dictionaries: Dictionaries,
+    prompts: Sequence[str],
+    at_most: float,
+    check: Callable[[], None],
 ) -> Check:
-    """Measures each SAE's fraction of variance unexplained and mean L0 on about a thousand prompt tokens but BOS."""
+    """Measures each SAE's fraction of variance unexplained and mean L0 on about a thousand prompt tokens but BOS.
+
+    `check` is called before each SAE.
+    """
     chosen, n = [], 0
     for prompt in prompts:
         if n >= FIT_TOKENS:
@@ -109,6 +116,7 @@ def saes_fit(
     tokens = read_prompts(loaded, chosen, list(setup.points.values()))
     layers = []
     for layer, point in setup.points.items():
+        check()
         stream = tokens.streams[point].to(loaded.device)
         codes = dictionaries.encoder(layer).encode(stream)
         error = stream - (codes @ dictionaries.decoder(layer) + dictionaries.decoder_bias(layer))
@@ -155,16 +163,25 @@ def _patches(
 
 
 def gradients_equal_differences(
-    last: LastToken, dictionaries: Dictionaries, clean: Clean, target_layer: int, n: int, tolerance: float, seed: int
+    last: LastToken,
+    dictionaries: Dictionaries,
+    clean: Clean,
+    target_layer: int,
+    n: int,
+    tolerance: float,
+    seed: int,
+    check: Callable[[], None],
 ) -> list[Check]:
     """Compares the derivative of `n` random active pairs with finite differences (fourth order).
 
     Pairs whose difference float32's rounding could move by more than the tolerance are drawn again. The second check is
-    the control: along the decoder row of another source the difference must be another one.
+    the control: along the decoder row of another source the difference must be another one. `check` is called before
+    each pair.
     """
     measured: list[PairFigures] = []
     n_drawn = 0
     for pair in random_pairs(clean, target_layer, TRIES * n, seed):
+        check()
         n_drawn += 1
         figures = _pair_figures(last, dictionaries, clean, pair, tolerance, seed + n_drawn)
         measured += [] if figures is None else [figures]

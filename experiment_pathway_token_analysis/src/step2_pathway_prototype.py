@@ -3,7 +3,7 @@
 The feature is the causal one of largest |Cohen's d| in the last layer that has one, unless the settings name another;
 where none is causal, one that fires stands in for it. Its most active upstream features are listed, layer by layer, on
 the prompt on which it fires most: they say what is there, not what drives it (that is step 3). Fails where any check of
-the self-test fails or memory passes its ceiling.
+the self-test fails; memory past its ceiling ends it at once.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.capacity import available_ram
 from common.errors import UsageError
 from common.logging import get_logger
 from common.runs.features import Feature
@@ -31,8 +32,10 @@ from experiment_pathway_token_analysis.src.causal_targets import (
 from experiment_pathway_token_analysis.src.codes import Clean, read_clean
 from experiment_pathway_token_analysis.src.dictionaries import Dictionaries
 from experiment_pathway_token_analysis.src.discovery_setup import set_up
-from experiment_pathway_token_analysis.src.memory_use import GB, MemoryMeter
+from experiment_pathway_token_analysis.src.estimates import prefix_room
+from experiment_pathway_token_analysis.src.memory_use import GB, MemoryMeter, lack_of_memory_named
 from experiment_pathway_token_analysis.src.residuals import LastToken
+from experiment_pathway_token_analysis.src.room import PROTOTYPE, require_room
 from experiment_pathway_token_analysis.src.self_test import (
     GRADIENTS,
     Check,
@@ -59,6 +62,7 @@ class Bench:
     prompts: Prompts
     clean: Clean
     feature: Feature
+    meter: MemoryMeter
 
     @property
     def texts(self) -> list[str]:
@@ -76,9 +80,11 @@ def run_step(run: Run) -> StepResult:
         raise UsageError(
             f"layer {last} has no earlier layer with an SAE; name another feature with --set prototype.feature=L2-17"
         )
+    require_room(run, [PROTOTYPE], setup.place())
     meter = MemoryMeter(setup.device, run.settings.memory_ceiling_gb)
     meter.reset()
-    report, checks = _measure(run, setup, prompts, feature, meter)
+    with lack_of_memory_named("step 2 was at work"):
+        report, checks = _measure(run, setup, prompts, feature, meter)
     name = report["feature"]
     peak = meter.peak()
     below = peak.reserved <= meter.ceiling
@@ -118,14 +124,16 @@ def chosen_feature(run: Run, targets: list[Target]) -> Feature | None:
 def _measure(
     run: Run, setup: ModelSetup, prompts: Prompts, wanted: Feature | None, meter: MemoryMeter
 ) -> tuple[dict[str, Any], list[Check]]:
+    """Makes the report and every check, with a look at the ceiling before each prompt, SAE and pair."""
     loaded = setup.load()
+    meter.refuse_over("the model alone")
     dictionaries = Dictionaries(run.profile, setup.device)
-    with LastToken(loaded, setup.points, [prompt.text for prompt in prompts.all], meter.ceiling // 10) as last:
-        clean = read_clean(last, dictionaries, prompts, setup.layers, lambda: None)
+    with LastToken(loaded, setup.points, [prompt.text for prompt in prompts.all], prefix_room(run)) as last:
+        clean = read_clean(last, dictionaries, prompts, setup.layers, meter.check)
         feature = wanted or _stand_in(clean, setup.layers[-1])
         if feature.index >= clean.layers[feature.layer].codes.shape[1]:
             raise UsageError(f"feature {feature_name(feature)} does not exist in its SAE; run step 1 again")
-        bench = Bench(run, setup, loaded, last, dictionaries, prompts, clean, feature)
+        bench = Bench(run, setup, loaded, last, dictionaries, prompts, clean, feature, meter)
         return _report(bench), _checks(bench)
 
 
@@ -178,6 +186,7 @@ def _checks(bench: Bench) -> list[Check]:
         saes_fit(
             *(bench.loaded, bench.setup, bench.dictionaries, bench.texts),
             run.settings.prototype.max_variance_unexplained,
+            bench.meter.check,
         ),
         no_op_patch_changes_nothing(last, bench.dictionaries, clean, sources),
         *_gradient_checks(bench),
@@ -188,13 +197,11 @@ def _gradient_checks(bench: Bench) -> list[Check]:
     """Makes the checks of gradients in float32, whatever the model runs in, where float32 fits."""
     settings, name = bench.run.settings, GRADIENTS
     wanted = (settings.prototype.gradient_pairs, settings.prototype.gradient_tolerance, settings.seed)
-    given = (bench.dictionaries, bench.clean, bench.feature.layer, *wanted)
+    given = (bench.dictionaries, bench.clean, bench.feature.layer, *wanted, bench.meter.check)
     model, dtype = bench.loaded.model, bench.loaded.dtype
     if dtype == torch.float32:
         return gradients_equal_differences(bench.last, *given)
-    needed = sum(parameter.numel() for parameter in model.parameters()) * 4 / GB
-    if needed > settings.memory_ceiling_gb:
-        reason = f"the model in float32 takes {needed:.1f} GB, memory_ceiling_gb is {settings.memory_ceiling_gb:g}"
+    if (reason := _why_not_in_float32(bench)) is not None:
         _log.warning("not checked: %s (%s)", name, reason)
         return [Check(name, None, {"reason": reason})]
     model.float()
@@ -204,6 +211,19 @@ def _gradient_checks(bench: Bench) -> list[Check]:
             return gradients_equal_differences(last, *given)
     finally:
         model.to(dtype)
+
+
+def _why_not_in_float32(bench: Bench) -> str | None:
+    """Returns what the model in float32 would exceed, None where there is room for it."""
+    loaded, meter = bench.loaded, bench.meter
+    more = sum(parameter.numel() for parameter in loaded.model.parameters()) * (4 - loaded.dtype.itemsize)
+    held = meter.now() + more
+    if held > meter.ceiling:
+        return f"with the model in float32 {held / GB:.1f} GB are held, memory_ceiling_gb is {meter.ceiling / GB:g}"
+    free = available_ram() if loaded.device.type != "cuda" else bench.setup.place().gpu_memory
+    if free is None or more <= free:
+        return None
+    return f"the model in float32 takes {more / GB:.1f} GB more, {free / GB:.1f} GB are free"
 
 
 def _message(name: str, checks: list[Check], failed: list[str], peak: int) -> str:

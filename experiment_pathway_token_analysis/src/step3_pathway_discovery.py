@@ -34,15 +34,16 @@ from experiment_pathway_token_analysis.src.causal_targets import read_prompts, r
 from experiment_pathway_token_analysis.src.codes import read_clean
 from experiment_pathway_token_analysis.src.dictionaries import Dictionaries
 from experiment_pathway_token_analysis.src.discovery_setup import fingerprint, set_up
-from experiment_pathway_token_analysis.src.memory_use import GB, MemoryMeter
+from experiment_pathway_token_analysis.src.estimates import prefix_room
+from experiment_pathway_token_analysis.src.memory_use import GB, MemoryMeter, lack_of_memory_named
 from experiment_pathway_token_analysis.src.orchestrator import command_given
 from experiment_pathway_token_analysis.src.residuals import LastToken
+from experiment_pathway_token_analysis.src.room import DISCOVERY, require_room
 from experiment_pathway_token_analysis.src.steps import Run, StepResult
 from experiment_pathway_token_analysis.src.target_work import TargetWork
 from experiment_pathway_token_analysis.src.validation import build_results
 
 SCHEMA_VERSION = 1
-PREFIX_SHARE = 0.1  # of the memory ceiling, for prefixes that are kept
 _log = get_logger(__name__)
 
 
@@ -150,6 +151,7 @@ class Discovery:
 
     def _work(self, span: Span, cells: Sequence[Span], stop: StopRequest, keeper: Keeper) -> None:
         """Works the cells off, one batch of targets each, and keeps the peak of memory below its ceiling."""
+        require_room(self.run, [DISCOVERY], self.setup.place())
         started, done = time.monotonic(), len(span) - sum(map(len, cells))
         meter = MemoryMeter(self.setup.device, self.run.settings.memory_ceiling_gb)
         meter.reset()
@@ -178,18 +180,19 @@ class Discovery:
     @contextmanager
     def _working(self, meter: MemoryMeter, stop: StopRequest) -> Iterator[TargetWork]:
         """Loads the model and reads the prompts; every prompt begins with a look at memory and at requests to stop."""
-        loaded = self.setup.load()
+        with lack_of_memory_named("the model was loaded"):
+            loaded = self.setup.load()
         meter.refuse_over("the model alone")
         dictionaries = Dictionaries(self.run.profile, self.setup.device)
         texts = [prompt.text for prompt in self.prompts.all]
-        room = int(PREFIX_SHARE * self.run.settings.memory_ceiling_gb * GB)
-        with LastToken(loaded, self.setup.points, texts, room) as last:
+        with LastToken(loaded, self.setup.points, texts, prefix_room(self.run)) as last:
 
             def check() -> None:
                 meter.check()
                 stop.check()
 
-            clean = read_clean(last, dictionaries, self.prompts, self.setup.layers, check)
+            with lack_of_memory_named("prompts were read"):
+                clean = read_clean(last, dictionaries, self.prompts, self.setup.layers, check)
             yield TargetWork(last, dictionaries, self.prompts, clean, self.targets, self.run.settings, check)
 
     def _records(self) -> list[dict[str, Any]]:

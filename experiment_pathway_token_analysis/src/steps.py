@@ -11,6 +11,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,8 +133,14 @@ def standing_manifest(run: Run, step: int) -> dict[str, Any] | None:
     try:
         return read_manifest(run, step)
     except PipelineError as error:
-        _log.warning("%s", error)
+        _tell_once(str(error))
         return None
+
+
+@cache
+def _tell_once(message: str) -> None:
+    """Warns of what several questions about one file come upon."""
+    _log.warning("%s", message)
 
 
 def refuse_unready(run: Run, step: int) -> None:

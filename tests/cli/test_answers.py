@@ -21,6 +21,8 @@ COMMANDS = (
     "show-config",
     "test-gpu",
     "fetch",
+    "compare",
+    "export",
     "evaluate",
     "organism",
     "organism train",

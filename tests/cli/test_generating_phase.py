@@ -79,7 +79,7 @@ def test_a_whole_run_publishes_the_files_of_its_contract(whole: Path) -> None:
         entry["dataset"].replace(".parquet", "_metadata.json"),
         "activations/index.parquet",
         "timings.parquet",
-        "sae_fit.json",
+        *("sae_fit.json", "sae_fit.png", "sae_fit.svg"),
     }
     assert entry["dataset"].startswith("dataset_sae_")
     table = dataset(whole)

@@ -227,7 +227,7 @@ def test_a_read_only_data_directory_is_one_line(problems: Path, data: Path) -> N
 
 
 def test_a_full_disk_is_one_line_leaves_the_former_output_and_can_be_mended(problems: Path, data: Path) -> None:
-    mount(data, "size=200k")
+    mount(data, "size=400k")
     arguments = ("phase", "0", "--input", problems, "--data-dir", data)
     try:
         assert run(*arguments).code == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.logging import ROOT, add_log_file, get_logger, remove_log_file, setup_console
+from common.logging import ROOT, add_log_file, capped_warnings, get_logger, remove_log_file, setup_console
 
 pytestmark = pytest.mark.unit
 
@@ -67,3 +67,35 @@ def test_a_log_file_on_a_full_disk_never_prints_a_traceback(capsys: pytest.Captu
 def test_a_log_file_that_cannot_be_opened_is_known_at_once(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         add_log_file(tmp_path / "nowhere" / "phase.log")
+
+
+def test_the_console_shows_the_first_warnings_of_a_kind_and_counts_the_rest_while_the_file_keeps_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    setup_console()
+    path, log = tmp_path / "all.log", get_logger("a")
+    handler = add_log_file(path)
+    with capped_warnings(10, path):
+        for number in range(25):
+            log.warning("batch %d failed", number)
+            log.info("batch %d is done", number)
+            log.warning("one of %s", "many", extra={"kind": f"many {number % 3}"})
+        log.error("the end")
+    log.warning("batch %d failed", 99)
+    remove_log_file(handler)
+    said = [line.partition(",")[2][4:] for line in capsys.readouterr().err.splitlines()]
+    failed = [line for line in said if line.endswith("failed")]
+    assert failed == [*(f"WARNING batch {number} failed" for number in range(10)), "WARNING batch 99 failed"]
+    assert sum("is done" in line for line in said) == 25 and "ERROR the end" in said
+    assert sum(line.endswith("one of many") for line in said) == 25, "none of three kinds is more than nine"
+    assert f'WARNING 15 more warnings like "batch 0 failed", in {path}' in said
+    assert sum("more warnings" in line for line in said) == 1
+    assert sum("failed" in line for line in path.read_text().splitlines()) == 27
+
+
+def test_ten_warnings_of_a_kind_need_no_closing_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setup_console()
+    with capped_warnings(10, tmp_path / "all.log"):
+        for number in range(10):
+            get_logger("a").warning("batch %d failed", number)
+    assert len(capsys.readouterr().err.splitlines()) == 10

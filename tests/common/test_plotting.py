@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import struct
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from common import plotting
+from common.errors import PipelineError
 
 pytestmark = pytest.mark.unit
 
@@ -45,13 +47,12 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(tmp_path: Path, monkeyp
     png, _ = plotting.save(example(), tmp_path / "plot")
     before = png.read_bytes()
 
-    def half_written(self: Figure, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError("disk full")
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Figure, "savefig", half_written)
-    with pytest.raises(OSError, match="disk full"):
-        plotting.save(example(), tmp_path / "plot")
+    monkeypatch.setattr("common.runs.files.os.fsync", full)
+    with pytest.raises(PipelineError, match="No space left on device; free some space"):
+        plotting.save(example(21), tmp_path / "plot")
     assert png.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["plot.png", "plot.svg"]
 
@@ -64,6 +65,21 @@ def test_the_style_holds_inside_the_block_only() -> None:
         assert not axes[0, 0].spines["top"].get_visible()
         assert tuple(made.get_size_inches()) == (plotting.DOUBLE, 2.0)
     assert matplotlib.rcParams["font.size"] == outside
+
+
+def test_a_caption_breaks_no_line_beside_a_sign_or_before_a_unit() -> None:
+    for filler in range(1, 60):
+        with plotting.figure(plotting.COLUMN, 2.0) as (made, _):
+            plotting.caption(made, f"{'x' * filler} n = 1,234 problems, 95 % intervals, p = (1 + 2)/(1 + 39)")
+        assert all(whole in made.get_supxlabel() for whole in ("n = 1,234", "95 %", "p = (1 + 2)/(1 + 39)"))
+
+
+def test_both_files_of_a_figure_are_laid_out_alike(tmp_path: Path) -> None:
+    made = example()
+    made.draw_without_rendering()
+    before = made.axes[0].get_position().bounds
+    plotting.save(made, tmp_path / "plot")
+    assert made.axes[0].get_position().bounds == before
 
 
 @pytest.mark.parametrize("width", [plotting.COLUMN, plotting.DOUBLE])

@@ -91,7 +91,7 @@ def test_each_share_of_the_target_stands_with_its_interval_beside_the_noise_floo
             assert bars(axes) == [pytest.approx((0, *wilson(numerator, denominator)))]
             (line,) = [one for one in axes.lines if one.get_color() == plotting.BASELINE]
             assert set(line.get_ydata()) == {floor}
-    assert titles(rows[1]) == ["incorrect-preferring", "layer 3, feature 1,234", "coefficient 30"]
+    assert titles(rows[1]) == ["incorrect-preferring: layer 3, feature 1,234, coefficient 30", "", ""]
     assert crowded(made) == []
     plotting.save(made, tmp_path / "plot")
 
@@ -99,10 +99,10 @@ def test_each_share_of_the_target_stands_with_its_interval_beside_the_noise_floo
 def test_every_control_is_a_dot_of_its_kind() -> None:
     made = steering_plots.effects_figure(effects(), FLOOR)
     correction, corruption = made.axes[:2]
-    (features,) = points(correction, plotting.CONTROL, marker="o")
+    (features,) = points(correction, plotting.CONTROL, marker=plotting.FEATURES_MARKER)
     (directions,) = points(correction, plotting.CONTROL, marker="^")
     assert [y for _, y in features] == [1 / 6, 0, 2 / 6] and [y for _, y in directions] == [0]
-    assert [y for _, y in points(corruption, plotting.CONTROL, marker="o")[0]] == [0, 1 / 4, 0]
+    assert [y for _, y in points(corruption, plotting.CONTROL, marker=plotting.FEATURES_MARKER)[0]] == [0, 1 / 4, 0]
     places = {round(x) for x, _ in features}, {round(x) for x, _ in directions}
     assert places == ({1}, {2})
     names = [text.get_text() for text in made.legends[0].get_texts()]
@@ -125,6 +125,7 @@ def test_where_controls_ran_on_fewer_problems_the_target_is_shown_on_those_too()
     assert points(correction, plotting.CORRECT, fillstyle="none") == [[(1, 1.0)]]
     assert points(corruption, plotting.CORRECT, fillstyle="none") == [[(1, 0.5)]]
     assert points(correction, plotting.CORRECT, fillstyle="full") == [[(0, 0.5)]]
+    assert bars(corruption) == [pytest.approx((0, *wilson(1, 4))), pytest.approx((1, *wilson(1, 2)))]
     assert "feature, the controls' problems" in [text.get_text() for text in made.legends[0].get_texts()]
     assert "n = 10 problems. Correct direction: 4 controls on n = 4 problems" in caption_of(made)
 
@@ -149,14 +150,14 @@ def test_a_share_of_nothing_is_a_sentence(passing: Sequence[int], sentence: str,
 def test_the_controls_outcomes_stand_on_both_sides_of_the_targets_line(tmp_path: Path) -> None:
     made = steering_plots.controls_figure(effects())
     correct, incorrect = made.axes
-    (features,) = points(correct, plotting.CONTROL, marker="o")
+    (features,) = points(correct, plotting.CONTROL, marker=plotting.FEATURES_MARKER)
     (directions,) = points(correct, plotting.CONTROL, marker="^")
     assert [x for x, _ in features] == [1, -1, 2] and [y for _, y in features] == [0, 0, 0]
     assert directions == [(0, 1)]
     (line,) = points(correct, plotting.CORRECT)
     assert {x for x, _ in line} == {2}
     assert titles([correct]) == [
-        "correct-preferring, layer 3, feature 1,234, coefficient 30\n"
+        "correct-preferring: layer 3, feature 1,234, coefficient 30\n"
         "fixes minus breaks: 2; rank p = 0.5, the worse of both kinds"
     ]
     lanes = [label.get_text() for label in correct.get_yticklabels()]
@@ -218,9 +219,17 @@ def test_dots_of_equal_height_stand_apart_and_inside_their_lane() -> None:
     assert steering_plots.spread([], 1) == []
 
 
-def test_what_holds_for_all_is_said_once() -> None:
-    assert steering_plots.merged({"a": "n = 3", "b": "n = 3"}) == "n = 3."
-    assert steering_plots.merged({"first": "n = 3", "second": "n = 4"}) == "First: n = 3; second: n = 4."
+def test_dots_too_close_to_be_counted_have_their_number_beside_them() -> None:
+    values = [0.5] * steering_plots.COUNTABLE + [3.0] * 13 + [3.01] * 2
+    (height, n), *others = steering_plots.tallies(values, 0.1).items()
+    assert (height, n, others) == (pytest.approx((13 * 3 + 2 * 3.01) / 15), 15, [])
+    arms = [arm(TARGET, "correct", [4, 5])]
+    arms += [arm(RANDOM_FEATURE, "correct", [4] if draw < 30 else [0], draw) for draw in range(39)]
+    of: dict[Direction, Any] = {"correct": direction_effects(arms, "correct")}
+    for made in (steering_plots.controls_figure(of), steering_plots.effects_figure(of, None)):
+        assert [text.get_text() for text in made.axes[0].texts] == ["30"]
+        assert caption_of(made).endswith("Numbers: how many controls lie there.")
+        assert crowded(made) == []
 
 
 def test_the_search_for_crowding_finds_it() -> None:

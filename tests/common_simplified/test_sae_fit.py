@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
@@ -12,9 +15,10 @@ from sae_lens import JumpReLUSAE, JumpReLUSAEConfig
 from common.errors import UsageError
 from common.profiles import DatasetSource, Profile, SaeSource
 from common.runs.fit_gate import check_fit, fit_report
+from common_simplified import sae_fit
 from common_simplified.activation_hooks import ActivationExtractor
 from common_simplified.model_loader import LoadedModel, tokenize_prompts
-from common_simplified.sae_fit import measure_fit
+from common_simplified.sae_fit import FIT_SCHEMA, measure_fit
 from common_simplified.sites import HookPoint
 from tests.common_simplified.conftest import PROMPTS
 
@@ -82,8 +86,6 @@ def test_unexplained_variance_equals_a_computation_by_hand_with_sae_lens(loaded:
 
 
 def test_slices_merge_to_the_report_of_the_whole(loaded: LoadedModel, profile: Profile) -> None:
-    import pyarrow as pa
-
     whole = fit_report(measure_fit(loaded, profile, PROMPTS, keys(3), points()))
     parts = [
         measure_fit(loaded, profile, PROMPTS[:1], keys(1), points()),
@@ -94,6 +96,87 @@ def test_slices_merge_to_the_report_of_the_whole(loaded: LoadedModel, profile: P
     for one, other in zip(merged["layers"], whole["layers"], strict=True):
         assert one["n_tokens"] == other["n_tokens"]
         assert one["fraction_unexplained"] == pytest.approx(other["fraction_unexplained"], rel=1e-4)
+
+
+# Sums over tokens in float32 of streams that padding moves by rounding alone.
+RELATIVE = 1e-4
+
+
+def assert_same_figures(found: pa.Table, expected: pa.Table) -> None:
+    """What is counted is equal; what is summed up is equal to `RELATIVE`, with unexplained variance and fired bits."""
+    exact = ("position", "task_id", "layer", "offset", "hook_name", "n_tokens", "d_sae", "active", "fired")
+    assert found.select(exact).equals(expected.select(exact))
+    for name in ("squared_error", "squared_norm"):
+        np.testing.assert_allclose(found[name].to_numpy(), expected[name].to_numpy(), rtol=RELATIVE)
+    for one, other in zip(fit_report(found)["layers"], fit_report(expected)["layers"], strict=True):
+        assert one["fraction_unexplained"] == pytest.approx(other["fraction_unexplained"], rel=RELATIVE)
+
+
+def short_of_memory(monkeypatch: pytest.MonkeyPatch, fits: Callable[[list[str]], bool], where: str) -> list[int]:
+    """Lets reading (or encoding) run out of memory for prompts that do not fit; returns the batches that were tried."""
+    tried: list[int] = []
+    original: Any = getattr(sae_fit, where)
+
+    def limited(*given: Any, **more: Any) -> Any:
+        prompts = given[1] if where == "read_prompts" else [""] * given[3]
+        tried.append(len(prompts))
+        if not fits(prompts):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(*given, **more)
+
+    monkeypatch.setattr(sae_fit, where, limited)
+    return tried
+
+
+@pytest.mark.parametrize("where", ["read_prompts", "_sums"])
+@pytest.mark.parametrize("at_most", [1, 2])
+def test_running_out_of_memory_halves_the_batch_and_changes_no_figure(
+    loaded: LoadedModel, profile: Profile, monkeypatch: pytest.MonkeyPatch, where: str, at_most: int
+) -> None:
+    prompts = [*PROMPTS, *PROMPTS[:2]]
+    whole = measure_fit(loaded, profile, prompts, keys(5), points())
+    tried = short_of_memory(monkeypatch, lambda batch: len(batch) <= at_most, where)
+    halved = measure_fit(loaded, profile, prompts, keys(5), points())
+    assert (tried[0], min(tried)) == (5, 1) and (at_most in tried)
+    assert_same_figures(halved, whole)
+
+
+def test_one_very_long_prompt_is_read_alone_and_the_others_together(
+    loaded: LoadedModel, profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attention takes prompts × length², so that a long prompt makes its whole batch too large."""
+    prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[2] * 6, PROMPTS[0]]
+    whole = measure_fit(loaded, profile, prompts, keys(4), points())
+    room = len(prompts[2]) ** 2
+
+    def fits(batch: list[str]) -> bool:
+        return len(batch) * max(map(len, batch)) ** 2 <= room
+
+    assert fits([prompts[0], prompts[1], prompts[3]]) and not fits(prompts[2:])
+    tried = short_of_memory(monkeypatch, fits, "read_prompts")
+    found = measure_fit(loaded, profile, prompts, keys(4), points())
+    assert tried == [4, 2, 2, 1, 1]
+    assert_same_figures(found, whole)
+
+
+def test_a_prompt_that_memory_cannot_hold_alone_is_left_out_after_its_retries_and_told(
+    loaded: LoadedModel, profile: Profile, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = measure_fit(loaded, profile, [PROMPTS[0], PROMPTS[2]], [keys(3)[0], keys(3)[2]], points())
+    tried = short_of_memory(monkeypatch, lambda batch: PROMPTS[1] not in batch, "read_prompts")
+    pauses: list[float] = []
+    found = measure_fit(loaded, profile, PROMPTS, keys(3), points(), max_retries=2, sleep=pauses.append)
+    assert tried == [3, 2, 1, 1, 1, 1, 1] and pauses == [1.0, 2.0]
+    assert_same_figures(found, others)
+    assert "given up after 3 tries: OutOfMemoryError: CUDA out of memory" in caplog.text
+
+
+def test_a_bug_in_the_measurement_is_not_taken_for_a_lack_of_memory(
+    loaded: LoadedModel, profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sae_fit, "load_sae", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure_fit(loaded, profile, PROMPTS, keys(3), points())
 
 
 def test_the_gate_lets_the_right_site_through(loaded: LoadedModel, profile: Profile) -> None:
@@ -123,10 +206,6 @@ def test_an_explicit_site_is_warned_about_and_kept(
 
 
 def test_a_stream_that_does_not_vary_has_no_fit_and_says_why() -> None:
-    import pyarrow as pa
-
-    from common_simplified.sae_fit import FIT_SCHEMA
-
     row = {
         **{"position": 0, "task_id": 1, "layer": 0, "offset": 0, "hook_name": "blocks.0.hook_resid_post"},
         **{"n_tokens": 2, "squared_error": 1.0, "squared_norm": 10.0, "active": 3, "d_sae": 8},

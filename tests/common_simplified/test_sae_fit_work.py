@@ -12,8 +12,10 @@ import pyarrow as pa
 import pytest
 
 from common.config import Config
+from common.errors import UsageError
 from common.runs.artifacts import PhasePaths
 from common.runs.files import read_json
+from common.runs.fit_gate import check_fit
 from common.runs.interruption import StopRequest
 from common.runs.metadata import Extent, OutputFile, write_record
 from common.runs.slices import Span
@@ -28,18 +30,29 @@ pytestmark = pytest.mark.unit
 MEASURED: list[int] = []
 
 
-def measure(_: object, __: object, prompts: list[str], keys: list[dict[str, Any]], ___: object) -> pa.Table:
+LEFT_OUT: set[int] = set()
+
+
+def measure(
+    _: object, __: object, prompts: list[str], keys: list[dict[str, Any]], ___: object, *, max_retries: int
+) -> pa.Table:
     """Two tokens a problem, (0, 0) and (2, 0), of whose variance 2 a quarter is left unexplained."""
+    assert max_retries == 3
     MEASURED.extend(key["position"] for key in keys)
     fired = np.packbits([1, 0, 0, 0]).tobytes()
     common = {"layer": 0, "offset": 0, "hook_name": "h", "n_tokens": 2, "squared_error": 0.5, "squared_norm": 4.0}
-    rows = [{**key, **common, "active": 2, "total": [2.0, 0.0], "fired": fired, "d_sae": 4} for key in keys]
+    rows = [
+        {**key, **common, "active": 2, "total": [2.0, 0.0], "fired": fired, "d_sae": 4}
+        for key in keys
+        if key["position"] not in LEFT_OUT
+    ]
     return pa.Table.from_pylist(rows, schema=FIT_SCHEMA)
 
 
 @pytest.fixture(autouse=True)
 def replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     MEASURED.clear()
+    LEFT_OUT.clear()
     monkeypatch.setattr(sae_fit_work, "measure_fit", measure)
 
 
@@ -110,14 +123,33 @@ def test_the_report_adds_up_the_problems_and_says_what_is_added(tmp_path: Path) 
     fit = work(tmp_path)
     assert (fit.write(), fit.published()) == ([], None)
     fit.work(StopRequest())
-    (entry,) = fit.write({"role": "instruct"})
+    entry, *plots = fit.write({"role": "instruct"})
+    assert [one.path for one in plots] == ["sae_fit.png", "sae_fit.svg"]
     report = read_json(tmp_path / "sae_fit.json")
     assert entry.path == "sae_fit.json" and fit.published() == report
-    assert (report["n_problems"], report["role"]) == (10, "instruct")
+    assert (report["n_problems"], report["n_problems_left_out"], report["role"]) == (10, 0, "instruct")
     (layer,) = report["layers"]
     # Ten times (0, 0) and (2, 0): the variance summed over tokens is 20, of which ten times 0.5 is left.
     assert layer["fraction_unexplained"] == pytest.approx(5 / 20)
     assert (layer["n_tokens"], layer["mean_l0"], layer["dead_share"]) == (20, 1.0, 0.75)
+
+
+def test_problems_that_memory_could_not_hold_are_counted_and_not_measured_again(tmp_path: Path) -> None:
+    LEFT_OUT.update({1, *range(4, 8)})
+    fit = work(tmp_path)
+    fit.work(StopRequest())
+    fit.write()
+    report = read_json(tmp_path / "sae_fit.json")
+    assert (report["n_problems"], report["n_problems_left_out"]) == (5, 5)
+    assert report["layers"][0]["n_tokens"] == 10 and fit.gaps() == []
+    LEFT_OUT.update(range(10))
+    other = work(tmp_path, model="another")
+    other.work(StopRequest())
+    other.write()
+    report = read_json(tmp_path / "sae_fit.json")
+    assert (report["n_problems"], report["n_problems_left_out"], report["layers"]) == (0, 10, [])
+    with pytest.raises(UsageError, match="has no figures for layers 0"):
+        check_fit(report, [0], site_given=False, reader="2.5")
 
 
 @pytest.mark.parametrize(("model", "left"), [("m", []), ("another", [Span(0, 9)])])
@@ -138,4 +170,4 @@ def test_a_published_fit_counts_only_for_what_it_was_measured_on(tmp_path: Path,
     fit.store.clear()
     again = work(tmp_path, model=model)
     assert again.gaps() == left
-    assert [entry.path for entry in again.write()] == ["sae_fit.json"]
+    assert [entry.path for entry in again.write()] == ["sae_fit.json", "sae_fit.png", "sae_fit.svg"]

@@ -12,6 +12,7 @@ import pytest
 
 from common.config import resolve_config
 from common.runs.files import write_json
+from experiment_pathway_token_analysis.src import orchestrator
 from experiment_pathway_token_analysis.src.orchestrator import MODULES, PACKAGE
 from experiment_pathway_token_analysis.src.paths import PathwayPaths
 from experiment_pathway_token_analysis.src.settings import load_settings
@@ -67,6 +68,7 @@ class FakeSteps:
         self.raises: dict[int, Exception] = {}
         self.put_aside = 0
         self.features: list[dict[str, Any]] = [{"feature": "L1-2"}]
+        monkeypatch.setattr(orchestrator, "require_room", lambda *_: None)  # they take none
         for step, name in enumerate(MODULES):
             module = ModuleType(name)
             module.run_step = self._step(step)  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from common.errors import OtherSettingsError, PipelineError, UsageError
+from common.logging import get_logger, setup_console
 from common.runs.files import read_json
 from common.runs.locks import EVERYTHING, span_lock
 from experiment_pathway_token_analysis.src import closing, orchestrator
@@ -15,6 +16,7 @@ from experiment_pathway_token_analysis.src.closing import closing_table
 from experiment_pathway_token_analysis.src.orchestrator import Orchestrator, step_range
 from experiment_pathway_token_analysis.src.steps import NEEDS, Run
 from experiment_pathway_token_analysis.src.study_state import StudyState, study_files
+from tests.cli.helpers import logging_left_as_found
 from tests.experiment_pathway_token_analysis.runs import FakeSteps, run_in, study_in
 
 pytestmark = pytest.mark.unit
@@ -312,3 +314,32 @@ def test_another_profiles_directory_is_refused(run: Run, steps: FakeSteps) -> No
     other = replace(run, profile=replace(run.profile, name="other"))
     assert "holds an analysis of profile organism, this is other" in refused(other) and steps.ran == [*ALL]
     assert go(other, fresh=True) == 0
+
+
+def test_repeated_warnings_of_a_step_are_capped_on_the_console_and_whole_in_the_log(
+    run: Run, steps: FakeSteps, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = orchestrator.module_of(1)
+    original = module.run_step
+
+    def noisy(given: Run) -> Any:
+        for number in range(25):
+            get_logger("noisy").warning("target %d: out of memory", number)
+        return original(given)
+
+    monkeypatch.setattr(module, "run_step", noisy)
+    with logging_left_as_found():
+        setup_console()
+        assert go(run) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "out of memory" in line]
+    assert len(told) == 11 and '15 more warnings like "target 0: out of memory", in ' in told[-1]
+    assert sum("out of memory" in line for line in (run.paths.logs / "pathway.log").read_text().splitlines()) == 26
+
+
+def test_a_damaged_manifest_is_told_once(
+    run: Run, steps: FakeSteps, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert go(run) == 0
+    run.paths.manifest(2).write_text("{")
+    assert go(run) == 0
+    assert caplog.text.count("step_2.json is not what step 2 wrote") == 1

@@ -42,6 +42,8 @@ def graph(
             "source": source,
             "target": end,
             "mean_delta": size,
+            "ci_low": size - 0.1,
+            "ci_high": size + 0.2,
             "predicted_delta": size * float(random.normal(1, 0.2)),
             "label": "persistence" if random.random() < 0.3 else "computation",
             "validated": len(edges) < n_edges,
@@ -112,9 +114,9 @@ def test_raising_and_lowering_edges_and_classes_are_told_apart_without_colour() 
 @pytest.mark.parametrize(
     ("made", "note", "caption"),
     [
-        (network_figure([], [], {}, CLASSES), "no edge was validated", "0 of 0 tested"),
-        (effect_figure([], {}, (0.5, 2.0)), "no edge was tested", "0 of 0 edges"),
-        (layer_figure([], 26), "no edge was tested", "0 edges"),
+        (network_figure([], [], {}, CLASSES), "no edge was validated", "n = 0 tested edges, none validated"),
+        (effect_figure([], {}, (0.5, 2.0)), "no edge was tested", "n = 0 of 0 edges"),
+        (layer_figure([], 26), "no edge was tested", "n = 0 edges"),
     ],
 )
 def test_without_edges_a_note_stands_in_place_of_an_empty_figure(made: Figure, note: str, caption: str) -> None:
@@ -217,7 +219,7 @@ def test_tokens_are_labels_that_fit_and_are_never_formulas(n_features: int, n_to
         labels = axes.get_yticklabels()
         assert len(labels) == min(n_tokens, MAX_TOKENS)
         assert not any(label.get_parse_math() for label in labels)
-    assert "Features with kept tokens: 4 of 31 on correct prompts" in caption_of(made)
+    assert "Features with kept tokens: 4 of n = 31 on correct prompts" in caption_of(made)
     if n_tokens == 10:
         labels = {label.get_text() for axes in shown for label in axes.get_yticklabels()}
         assert "$x^2$" in labels and labels & {"\\n\\n", "\\u05d0", "\\u65e5", "\\u0007"}

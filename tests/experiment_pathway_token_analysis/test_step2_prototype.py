@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from common.errors import UsageError
-from experiment_pathway_token_analysis.src import step2_pathway_prototype, step3_pathway_discovery
+from common.errors import PipelineError, UsageError
+from experiment_pathway_token_analysis.src import self_test, step2_pathway_prototype, step3_pathway_discovery
 from experiment_pathway_token_analysis.src.dictionaries import Dictionaries
+from experiment_pathway_token_analysis.src.memory_use import MemoryMeter, OverCeiling
+from experiment_pathway_token_analysis.src.residuals import LastToken
 from experiment_pathway_token_analysis.src.settings import load_settings
 from experiment_pathway_token_analysis.src.steps import Run, StepResult
 from tests.experiment_pathway_token_analysis import planted
@@ -80,7 +82,87 @@ def test_saes_that_do_not_fit_fail_the_step_loudly(tmp_path: Path) -> None:
     assert report_of(run)["self_test"]["passed"] is False
 
 
-def test_memory_above_the_ceiling_fails_the_step_with_the_figures(run: Run) -> None:
+@pytest.fixture
+def unforeseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets nobody refuse beforehand what will take more memory than its ceiling."""
+    monkeypatch.setattr(step2_pathway_prototype, "require_room", lambda *_: None)
+
+
+@pytest.mark.usefixtures("unforeseen")
+def test_a_ceiling_that_the_model_alone_passes_ends_the_step_before_a_prompt_is_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step2_pathway_prototype, "read_clean", lambda *_: pytest.fail("a prompt was read"))
+    with pytest.raises(PipelineError, match=r"the model alone took .* more than memory_ceiling_gb = 0.05"):
+        step2_pathway_prototype.run_step(changed(run, "memory_ceiling_gb=0.05"))
+    assert not run.paths.prototype.exists()
+
+
+@pytest.mark.usefixtures("unforeseen")
+@pytest.mark.parametrize("after", ["a prompt", "an SAE", "a pair"])
+def test_memory_that_passes_the_ceiling_ends_the_step_while_it_works(
+    run: Run, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """What is held grows past the ceiling after the third prompt (SAE, pair); nothing after that is done."""
+    held, done = [0], []
+    monkeypatch.setattr(MemoryMeter, "now", lambda self: held[0])
+    place, name = {
+        "a prompt": (LastToken, "run"),
+        "an SAE": (Dictionaries, "decoder_bias"),
+        "a pair": (self_test, "_pair_figures"),
+    }[after]
+    original = getattr(place, name)
+
+    def growing(*given: Any, **more: Any) -> Any:
+        done.append(1)
+        held[0] = 17_000_000_000 if len(done) == 3 else 0
+        return original(*given, **more)
+
+    monkeypatch.setattr(place, name, growing)
+    with pytest.raises(OverCeiling, match="17.00 GB are held, memory_ceiling_gb is 16; allow more with --set") as told:
+        step2_pathway_prototype.run_step(run)
+    assert len(done) == 3 and not run.paths.prototype.exists() and "\n" not in str(told.value)
+
+
+@pytest.mark.usefixtures("unforeseen")
+def test_running_out_of_memory_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    for module, message in (
+        (step2_pathway_prototype, "memory ran out while step 2 was at work"),
+        (step3_pathway_discovery, "memory ran out while prompts were read"),
+    ):
+        monkeypatch.setattr(module, "read_clean", full)
+        with pytest.raises(PipelineError, match=message) as told:
+            module.run_step(run)
+        assert "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.)" in str(told.value)
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("held", "free", "reason"),
+    [
+        (17_000_000_000, 1e12, "with the model in float32 17.0 GB are held, memory_ceiling_gb is 16"),
+        (0, 1000, "the model in float32 takes 0.0 GB more, 0.0 GB are free"),
+    ],
+)
+def test_gradients_are_not_checked_in_float32_where_that_does_not_fit(
+    run: Run, monkeypatch: pytest.MonkeyPatch, held: int, free: float, reason: str
+) -> None:
+    monkeypatch.setattr(MemoryMeter, "now", lambda self: held)
+    monkeypatch.setattr(MemoryMeter, "check", lambda self: None)
+    monkeypatch.setattr(step2_pathway_prototype, "available_ram", lambda: free)
+    half = replace(run, config=replace(run.config, dtype="bfloat16"))
+    step2_pathway_prototype.run_step(half)
+    check = check_of(half, "gradients equal finite differences")
+    assert check["passed"] is None and check["reason"] == reason
+
+
+@pytest.mark.usefixtures("unforeseen")
+def test_a_peak_between_two_looks_fails_the_step_with_the_figures(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("check", "refuse_over"):
+        monkeypatch.setattr(MemoryMeter, name, lambda *_: None)
     low = changed(run, "memory_ceiling_gb=0.05")
     assert_failed(step2_pathway_prototype.run_step(low), "memory stays below its ceiling")
     check = check_of(low, "memory stays below its ceiling")
@@ -89,8 +171,6 @@ def test_memory_above_the_ceiling_fails_the_step_with_the_figures(run: Run) -> N
 
 
 def test_a_wrong_gradient_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    from experiment_pathway_token_analysis.src import self_test
-
     right = self_test.gradient_at
     monkeypatch.setattr(self_test, "gradient_at", lambda *given: 1.2 * right(*given))
     assert_failed(step2_pathway_prototype.run_step(run), "gradients equal finite differences")

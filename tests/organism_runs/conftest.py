@@ -11,14 +11,10 @@ from typing import NamedTuple
 import pytest
 
 from common.profiles import REPOSITORY
+from tests.organism_runs.sizes import SIZES
+from tests.organism_runs.steering_runs import chosen, effects
 
-SETTINGS = (
-    "phase2_2_texts=1000",
-    "phase3_5_temperatures=0,0.9",
-    "phase3_5_samples=2",
-    "phase3_8_bootstrap_draws=2000",
-)
-SIZES = tuple(word for setting in SETTINGS for word in ("--set", setting))
+__all__ = ["SIZES", "chosen", "effects"]
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from common.runs.artifacts import COEFFICIENT_RESULTS, STEERING_ANALYSIS, STEERING_RESULTS
-from tests.organism_runs.conftest import SIZES
+from tests.organism_runs.sizes import SIZES
 
 FEW = (
     *("phase4_5_coefficients=0,3,9", "phase4_5_problems_per_coeff=6", "phase4_5_final_eval_problems=8"),

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
+from common.glossary.pathway_results import PATHWAY_FILES
+from tests.common.glossary.checking import Seen, fields_of
 from tests.organism_runs.conftest import Detected, done, run
 
 pytestmark = pytest.mark.slow
@@ -83,3 +85,17 @@ def test_another_threshold_of_tokens_runs_steps_4_and_5_alone(analysed: Analysed
     said = done(*analysed.words("--set", "tokens.min_log_odds=1"))
     ran = [line for line in said.splitlines() if "passed in" in line]
     assert [line.partition(" step ")[2][0] for line in ran] == ["4", "5"]
+
+
+def test_every_file_column_and_key_is_described_and_every_description_is_met(analysed: Analysed) -> None:
+    root, seen = analysed.data / "pathway", Seen()
+    names = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+    kept_apart = ("producer/", "locks/", "logs/", "results/pathways/segments/", "results/pathways/locks/")
+    for name in [name for name in names if not name.startswith(kept_apart)]:
+        (file,) = [file for file in PATHWAY_FILES if file.pattern().fullmatch(name)]
+        seen.look(root, name, file)
+    assert seen.problems == []
+    fields = [(f"{file.name}{name}", field) for file in PATHWAY_FILES for name, field in fields_of(file.holds)]
+    unseen = [name for name, field in fields if field.always and id(field) not in seen.fields]
+    absent = (".errors.", ".chains.", ".similarity.edges.")  # so small a study has none
+    assert [name for name in unseen if not any(part in name for part in absent)] == []

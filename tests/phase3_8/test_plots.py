@@ -9,12 +9,13 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn import metrics
 
 from common import plotting
 from common.statistics.detection import classification_at, f1_optimal_threshold
 from common.statistics.detection_report import detection_report
-from phase3_8 import plots
+from phase3_8 import curve_plots, plots
 
 pytestmark = pytest.mark.unit
 
@@ -37,6 +38,7 @@ def detected(scores: NDArray, positive: NDArray[np.bool_]) -> plots.Detected:
     )
 
 
+FEATURES = {"correct": "layer 3, feature 1,234", "incorrect": "layer 2, feature 9"}
 BOTH = {"correct": detected(SPARSE, PASSED), "incorrect": detected(DENSE, ~PASSED)}
 SINGLE_CLASS = {
     "correct": detected(SPARSE, np.zeros(60, dtype=bool)),
@@ -60,7 +62,7 @@ def caption_of(made: Figure) -> str:
 
 
 def test_the_roc_panels_show_the_feature_its_rivals_and_chance(tmp_path: Path) -> None:
-    made = plots.roc_curves(BOTH)
+    made = curve_plots.roc_curves(BOTH)
     for axes, direction, scores, positive in zip(
         made.axes, ("correct", "incorrect"), (SPARSE, DENSE), (PASSED, ~PASSED), strict=True
     ):
@@ -79,7 +81,7 @@ def test_the_roc_panels_show_the_feature_its_rivals_and_chance(tmp_path: Path) -
 
 
 def test_the_precision_recall_steps_enclose_the_average_precision(tmp_path: Path) -> None:
-    made = plots.precision_recall_curves(BOTH)
+    made = curve_plots.precision_recall_curves(BOTH)
     for axes, scores, positive in zip(made.axes, (SPARSE, DENSE), (PASSED, ~PASSED), strict=True):
         recall, precision = line(axes, "feature")
         expected = metrics.average_precision_score(positive, scores)
@@ -91,7 +93,7 @@ def test_the_precision_recall_steps_enclose_the_average_precision(tmp_path: Path
     plotting.save(made, tmp_path / "plot")
 
 
-@pytest.mark.parametrize("draw", [plots.roc_curves, plots.precision_recall_curves])
+@pytest.mark.parametrize("draw", [curve_plots.roc_curves, curve_plots.precision_recall_curves])
 def test_a_panel_of_one_class_says_so_and_draws_nothing(draw: object, tmp_path: Path) -> None:
     assert callable(draw)
     made = draw(SINGLE_CLASS)
@@ -113,7 +115,7 @@ def test_f1_stands_beside_the_f1_of_calling_everything_positive_on_both_splits(t
         "correct": classification_at(SPARSE[~half], PASSED[~half], chosen["correct"].threshold),
         "incorrect": classification_at(DENSE[~half], ~PASSED[~half], chosen["incorrect"].threshold),
     }
-    made = plots.f1_against_threshold(chosen, applied)
+    made = plots.f1_against_threshold(chosen, applied, FEATURES)
     for axes, direction in zip(made.axes, ("correct", "incorrect"), strict=True):
         x, y = line(axes, "hyperparameter split, by threshold")
         np.testing.assert_array_equal(x, chosen[direction].thresholds)
@@ -131,12 +133,19 @@ def test_f1_stands_beside_the_f1_of_calling_everything_positive_on_both_splits(t
 
 def test_without_a_threshold_the_panels_give_the_reason(tmp_path: Path) -> None:
     nothing = f1_optimal_threshold(SPARSE, np.zeros(60, dtype=bool))
-    made = plots.f1_against_threshold({"correct": nothing, "incorrect": nothing}, {"correct": None, "incorrect": None})
+    made = plots.f1_against_threshold(
+        {"correct": nothing, "incorrect": nothing}, {"correct": None, "incorrect": None}, FEATURES
+    )
     assert [axes.texts[0].get_text() for axes in made.axes] == ["no positive row among 60"] * 2
     plotting.save(made, tmp_path / "f1")
-    made = plots.confusion_matrices({"correct": None, "incorrect": None})
+    made = plots.confusion_matrices({"correct": None, "incorrect": None}, FEATURES)
     assert [axes.texts[0].get_text() for axes in made.axes] == ["no threshold was chosen"] * 2
     plotting.save(made, tmp_path / "matrices")
+
+
+def wilson(successes: int, n: int) -> str:
+    interval = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    return f"{100 * interval.low:.0f}–{100 * interval.high:.0f}"
 
 
 def test_the_confusion_matrix_shows_counts_and_the_shares_of_each_row(tmp_path: Path) -> None:
@@ -145,20 +154,31 @@ def test_the_confusion_matrix_shows_counts_and_the_shares_of_each_row(tmp_path: 
     positive = np.repeat([True, True, False, False], [8, 2, 3, 9])
     at = classification_at(scores, positive, 1.0)
     flipped = classification_at(-scores, ~positive, 0.0)
-    made = plots.confusion_matrices({"correct": at, "incorrect": flipped})
+    made = plots.confusion_matrices({"correct": at, "incorrect": flipped}, FEATURES)
     correct, incorrect = made.axes
     cells = {text.get_position(): text.get_text() for text in correct.texts}
-    assert cells == {(0, 0): "8\n80 %", (1, 0): "2\n20 %", (0, 1): "3\n25 %", (1, 1): "9\n75 %"}
+    assert cells == {
+        (0, 0): f"8\n80 % ({wilson(8, 10)})",
+        (1, 0): f"2\n20 % ({wilson(2, 10)})",
+        (0, 1): f"3\n25 % ({wilson(3, 12)})",
+        (1, 1): f"9\n75 % ({wilson(9, 12)})",
+    }
     assert [tick.get_text() for tick in correct.get_yticklabels()] == ["passed\n(10)", "failed\n(12)"]
     assert [tick.get_text() for tick in correct.get_xticklabels()] == ["flagged as passed\n(11)", "not flagged\n(11)"]
     assert [tick.get_text() for tick in incorrect.get_yticklabels()] == ["failed\n(12)", "passed\n(10)"]
-    assert incorrect.texts[0].get_text() == "9\n75 %"
+    assert incorrect.texts[0].get_text().startswith("9\n75 %")
+    assert [axes.get_title(loc="left") for axes in made.axes] == [
+        "correct-preferring: layer 3, feature 1,234",
+        "incorrect-preferring: layer 2, feature 9",
+    ]
     plotting.save(made, tmp_path / "plot")
 
 
 def test_a_class_without_rows_has_no_share_of_zero_in_the_matrix() -> None:
     at = classification_at(SPARSE, np.zeros(60, dtype=bool), 0.5)
-    texts = [text.get_text() for text in plots.confusion_matrices({"correct": at, "incorrect": at}).axes[0].texts]
+    texts = [
+        text.get_text() for text in plots.confusion_matrices({"correct": at, "incorrect": at}, FEATURES).axes[0].texts
+    ]
     assert texts[:2] == ["0\nno rows", "0\nno rows"]
 
 
@@ -173,7 +193,7 @@ def test_bars_of_each_class_add_up_to_one_and_common_zeros_stand_apart(tmp_path:
     assert len(heights) == 4  # bars and the bar of zeros, of either class
     assert heights[0].sum() + heights[1].sum() == pytest.approx(1) == heights[2].sum() + heights[3].sum()
     assert heights[1][0] == np.mean(SPARSE[PASSED] == 0) and heights[3][0] == np.mean(SPARSE[~PASSED] == 0)
-    assert sparse.get_xticklabels()[0].get_text() == "exactly 0"
+    assert sparse.get_xticklabels()[0].get_text() == "exactly\n0"
     assert [float(np.asarray(patch.get_data().values).sum()) for patch in filled(dense)] == pytest.approx([1, 1])
     n_passed = int(PASSED.sum())
     names = [f"passed (n = {n_passed})", f"failed (n = {60 - n_passed})"]
@@ -190,5 +210,5 @@ def test_bars_of_each_class_add_up_to_one_and_common_zeros_stand_apart(tmp_path:
 def test_any_finite_scores_can_be_drawn(scores: NDArray, tmp_path: Path) -> None:
     odd = {"correct": detected(scores, PASSED), "incorrect": detected(scores, ~PASSED)}
     plotting.save(plots.score_distributions(odd, {"correct": 0.0, "incorrect": 1.0}), tmp_path / "scores")
-    plotting.save(plots.roc_curves(odd), tmp_path / "roc")
-    plotting.save(plots.precision_recall_curves(odd), tmp_path / "recall")
+    plotting.save(curve_plots.roc_curves(odd), tmp_path / "roc")
+    plotting.save(curve_plots.precision_recall_curves(odd), tmp_path / "recall")

@@ -231,7 +231,7 @@ def test_every_output_of_the_registry_is_known_without_a_record(config: Config) 
     for spec in PHASES:
         root = config.phase_dir(spec.id)
         write_json(root / "partial.json", {"phase": spec.id})
-        for name in spec.writes:
+        for name in spec.files:
             example = name.replace("<timestamp>", "20260101_010203").replace("<T>", "0_3")
             write(root / (example + "file.npz" if example.endswith("/") else example))
     found = find_deletable(config)
