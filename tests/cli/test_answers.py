@@ -71,7 +71,7 @@ def test_no_command_shows_the_help_and_says_that_nothing_was_asked_for() -> None
         ("phase 0 --profile organsm", "did you mean 'organism'?"),
         ("phase 0 --set batchsize=3", "unknown setting 'batchsize'; did you mean 'batch_size'?"),
         ("phase 0 --set batch_size", "--set batch_size: write --set FIELD=VALUE"),
-        ("phase 0 --set batch_size=0", "batch_size = 0: must lie between 1 and 4096"),
+        ("phase 0 --set batch_size=-1", "batch_size = -1: must lie between 0 and 4096"),
         ("phase 0 --batch-size many", "batch_size = 'many' is not a whole number"),
         ("phase 0 --dtype float8", "dtype = float8: must be one of"),
         ("phase 0 --site resid", "site = resid: must be one of"),
@@ -154,7 +154,7 @@ print("heavy:", *sorted({heavy!r}.intersection(sys.modules)))
         "phase 2.5 --data-dir nowhere",
         "phase 1.0 --data-dir nowhere",
         "phase 1.0 --start -1",
-        "phase 1.0 --set batch_size=0",
+        "phase 1.0 --set batch_size=-1",
         "pipeline --from x",
     ],
 )

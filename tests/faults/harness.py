@@ -92,6 +92,15 @@ def assert_undisturbed(site: Site, expected: Undisturbed) -> None:
     assert_whole(site.root)
 
 
+def leave_free(disk: Path, kilobytes: int) -> Path:
+    """Fills the disk but for so much; returns the file that takes the room."""
+    ballast = disk / "ballast"
+    state = os.statvfs(disk)
+    with open(ballast, "wb") as handle:
+        os.posix_fallocate(handle.fileno(), 0, max(1, state.f_bavail * state.f_frsize - kilobytes * 1024))
+    return ballast
+
+
 def temporaries(root: Path) -> list[str]:
     """Returns the names of temporary files under a directory."""
     return sorted(path.name for path in root.rglob(f"{TEMPORARY_PREFIX}*"))

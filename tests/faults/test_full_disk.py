@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,33 +12,9 @@ import pytest
 from tests.cli.helpers import command, refusal, stopped
 from tests.cli.steering_place import quietly
 from tests.faults.conftest import Figure
-from tests.faults.harness import Site, Undisturbed, assert_undisturbed, assert_whole, run_words
+from tests.faults.harness import Site, Undisturbed, assert_undisturbed, assert_whole, leave_free, run_words
 
-KILOBYTE = 1024
 LEVELS = (0, 4, 12, 24, 40, 60, 90, 130, 180, 240, 300)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 3 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a tmpfs can be mounted by root only")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
-def leave_free(disk: Path, kilobytes: int) -> Path:
-    """Fills the disk but for so much; returns the file that takes the room."""
-    ballast = disk / "ballast"
-    state = os.statvfs(disk)
-    with open(ballast, "wb") as handle:
-        os.posix_fallocate(handle.fileno(), 0, max(1, state.f_bavail * state.f_frsize - kilobytes * KILOBYTE))
-    return ballast
 
 
 def filled_and_freed(site: Site, disk: Path, kilobytes: int, expected: Undisturbed) -> bool:

@@ -1,4 +1,4 @@
-"""The page in a real browser."""
+"""The page in a real browser: quiet, within its window, harmless, and what its tables and solutions do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from report.page import page as whole
-from tests.report.browser import WIDTHS, opened, overflow, unfold
+from tests.report.browser import WIDTHS, Open, opened, overflow, unfold
 from tests.report.hostile import sections
 from tests.report.sample import FRAME, NUMBERS, SECTIONS
 

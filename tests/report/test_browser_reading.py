@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.report.browser import Open, faint
+from tests.report.browser import Open, faint, unfold
 from tests.report.sample import FRAME, SECTIONS
 
 pytestmark = pytest.mark.smoke
