@@ -164,7 +164,7 @@ def _row(columns: tuple[Column, ...], row: tuple[Cell, ...]) -> Html:
 
 def _cell(column: Column, cell: Cell, position: int) -> Html:
     content = _content(cell)
-    attributes: dict[str, str | None] = {"class": _class(column, len(content), position)}
+    attributes: dict[str, str | None] = {"class": _class(column, len(_words(cell)), position)}
     if isinstance(cell, Number):
         known = cell.value is not None and math.isfinite(cell.value)
         attributes["data-value"] = repr(float(cell.value)) if known and cell.value is not None else ""
@@ -184,9 +184,11 @@ def _class(column: Column, characters: int, position: int) -> str | None:
 
 
 def _content(cell: Cell) -> Html:
-    if isinstance(cell, Link):
-        return link(cell.text, cell.target)
-    return text(cell.text if isinstance(cell, Number) else cell)
+    return link(cell.text, cell.target) if isinstance(cell, Link) else text(_words(cell))
+
+
+def _words(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell.text
 
 
 def _search(rows: int) -> Html:

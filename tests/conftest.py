@@ -15,8 +15,8 @@ SHARED = ("tests/organism_runs/", "tests/cli/test_steering_", "tests/faults/")
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Sums of one number of threads: on several, whole runs and slices may differ in the last digits.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # How long an example takes says how busy the machine is, and nothing about the product.
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")

@@ -102,6 +102,19 @@ def test_only_a_searchable_table_has_a_field_and_only_a_long_one_a_box_of_its_ow
     assert boxes == ["scroll", "scroll long"]
 
 
+def test_cells_are_broken_into_lines_by_the_length_of_what_is_read() -> None:
+    there = "https://neuronpedia.org/gemma-2-2b/16-gemmascope-res-16k/42"
+    rows = (
+        (Link("x" * 22, there), "y" * 22),
+        (Link("x" * 32, there), "y" * 9),
+        ("x" * 33, "y" * 10),
+        ("x" * 61, "y" * 61),
+    )
+    made = table(*rows)
+    assert [cell.attributes.get("class") for cell in made.one("tbody").all("th")] == ["short", "name", None, "prose"]
+    assert [cell.attributes["class"] for cell in made.all("td")] == ["num", "num figure", "num", "num"]
+
+
 def test_a_row_of_another_length_than_the_columns_is_a_mistake_of_the_section() -> None:
     with pytest.raises(AssertionError):
         table(("a",))
