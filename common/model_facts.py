@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import UsageError
-from common.hub import how_to_mend, resolve_repo, shards
+from common.hub import how_to_mend, shards
 
 FLOATING = ("F64", "F32", "F16", "BF16")
 
@@ -35,17 +35,11 @@ class WeightFacts(NamedTuple):
     largest: int
 
 
-def model_facts(name: str, revision: str | None = None) -> ModelFacts:
-    """Returns the shape of a model from its `config.json`, from a directory or the hub.
+def read_model_facts(directory: Path) -> ModelFacts:
+    """Returns the shape of the model in `directory` from its `config.json`.
 
     Raises UsageError where the file is missing, is not JSON, or does not describe a decoder.
     """
-    snapshot = resolve_repo(name, revision, patterns=("config.json",), required=("config.json",))
-    return read_model_facts(snapshot.path)
-
-
-def read_model_facts(directory: Path) -> ModelFacts:
-    """Returns the shape of the model in `directory`."""
     config = read_config(directory)
     nested = config.get("text_config")
     text: dict[str, Any] = nested if isinstance(nested, dict) else config

@@ -51,10 +51,6 @@ class Operation:
         names = dict(zip("ab", map(repr, parameters), strict=False))
         return template.format(v=value, **names)
 
-    def n_parameter_choices(self) -> int:
-        """Returns how many parameter tuples there are, those that `ordered` or a = b rule out included."""
-        return int(np.prod([len(choices) for choices in self.params])) if self.params else 1
-
     def draw_parameters(self, rng: np.random.Generator) -> Parameters:
         """Returns parameters drawn uniformly; two of them always differ."""
         while True:

@@ -78,14 +78,6 @@ class PhaseOutput:
         return read_json(self.use(name), sha256=self.entry(name)["sha256"])
 
 
-def published_json(paths: PhasePaths, name: str) -> Any:
-    """Reads a JSON file of a published phase, its bytes checked against the phase's record."""
-    record = read_record(paths)
-    if record is None:
-        raise UsageError(f"{paths.metadata} is missing; run the phase first")
-    return PhaseOutput(record["phase"], paths, record).json(name)
-
-
 def find_output(config: Config, options: RunOptions, phase: str, reader: str) -> PhaseOutput:
     """Returns the output of `phase` that phase `reader` is to read.
 

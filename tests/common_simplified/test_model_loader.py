@@ -9,7 +9,7 @@ import torch
 
 from common.errors import UsageError
 from common.hub import Snapshot, content_digest
-from common.model_facts import model_facts, read_weight_facts
+from common.model_facts import read_model_facts, read_weight_facts
 from common.prompt_utils import PromptBuilder
 from common_simplified import model_loader
 from common_simplified.model_loader import (
@@ -66,23 +66,22 @@ def test_name_and_revision_resolve_offline_from_the_hubs_cache(
     for revision in (fixtures.SHA, "main", None):
         loaded = load_model_and_tokenizer("someone/tiny", "cpu", revision=revision)
         assert (loaded.name, loaded.revision, loaded.digest) == ("someone/tiny", fixtures.SHA, None)
-    assert model_facts("someone/tiny", fixtures.SHA) == model_facts(str(model_dir))
 
 
 def test_facts_come_from_the_configuration_alone(tmp_path: Path) -> None:
     config = {"architectures": ["LlamaForCausalLM"], "num_hidden_layers": 32, "hidden_size": 4096, "vocab_size": 128256}
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**config, "max_position_embeddings": 131072}))
-    assert model_facts(str(tmp_path)) == (32, 4096, "LlamaForCausalLM", 128256, 131072)
+    assert read_model_facts(tmp_path) == (32, 4096, "LlamaForCausalLM", 128256, 131072)
     path.write_text(json.dumps(config))
     with pytest.raises(UsageError, match="does not describe a decoder"):
-        model_facts(str(tmp_path))
+        read_model_facts(tmp_path)
     path.write_text("{")
     with pytest.raises(UsageError, match=r"config\.json is not readable JSON"):
-        model_facts(str(tmp_path))
+        read_model_facts(tmp_path)
     path.unlink()
-    with pytest.raises(UsageError, match=r"is incomplete: no config\.json"):
-        model_facts(str(tmp_path))
+    with pytest.raises(UsageError, match=r"has no config\.json; check the path"):
+        read_model_facts(tmp_path)
 
 
 def test_the_parameter_count_equals_the_models(model_dir: Path) -> None:
