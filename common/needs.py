@@ -96,7 +96,7 @@ def phase_need(spec: PhaseSpec, config: Config, profile: Profile, size: ModelSiz
 
 
 def automatic_batch(spec: PhaseSpec, config: Config, profile: Profile, size: ModelSize, place: Place) -> int:
-    """Returns how many problems a batch has where `batch_size` is 0: the most of `ON_GPU` that fit, else what a CPU gets.
+    """Returns how many problems a batch has where `batch_size` is 0: the most that fit, on a CPU 32.
 
     A batch is also the unit in which a split is cut and work is kept, so the number follows from what stays the same
     from run to run: the device's memory, the ceilings and the model's shape, not what happens to be free. Where less is
