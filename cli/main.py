@@ -10,12 +10,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from cli.parser import build_parser
 from common.errors import PipelineError
 from common.logging import setup_console
+from common.profiles import REPOSITORY
 
 INTERRUPTED = 130
 
@@ -41,9 +43,27 @@ def exit_code(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("error: interrupted; what was finished is kept, run the same command again", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        if is_ours(error.name):
+            raise
+        print(f"error: {how_to_install(error.name)}", file=sys.stderr)  # noqa: T201
+        return 1
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def is_ours(module: str | None) -> bool:
+    """Whether a module that cannot be found belongs to the repository, and is thus no package to be installed."""
+    top = (module or "").partition(".")[0]
+    return not top or (REPOSITORY / top).exists() or (REPOSITORY / f"{top}.py").exists()
+
+
+def how_to_install(module: str | None) -> str:
+    """Returns in one line that a package is missing, and which Python has it."""
+    own = REPOSITORY / ".venv" / "bin" / "python"
+    cure = f"use {own}" if own.is_file() and Path(sys.executable) != own else "pip install -r requirements.txt"
+    return f"the package {module} is not installed for {sys.executable}; {cure} (make install puts all into .venv)"
 
 
 def finish(code: int) -> NoReturn:

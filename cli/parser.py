@@ -289,7 +289,11 @@ def _nearest(parser: argparse.ArgumentParser, message: str) -> str:
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             known |= set(action.choices)
-            known |= {option for command in action.choices.values() for option in command._option_string_actions}
+            options = {name: set(command._option_string_actions) for name, command in action.choices.items()}
+            owners = sorted(name for name, its in options.items() if unknown[1] and unknown[1].partition("=")[0] in its)
+            if owners:
+                return f"; {unknown[1]} belongs to {', '.join(owners)}"
+            known |= set().union(*options.values())
     return suggest(unknown[1] or unknown[2], known)
 
 

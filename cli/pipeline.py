@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import time
 from dataclasses import replace
+from itertools import takewhile
 
 from cli.console import say
 from cli.parser import resolved_config, run_options
@@ -14,6 +16,9 @@ from common.config import Config
 from common.errors import OtherSettingsError, UsageError
 from common.logging import get_logger
 from common.phases import PHASES, PhaseSpec, get_phase
+from common.runs.artifacts import PhasePaths
+from common.runs.discovery import run_command
+from common.runs.metadata import read_record
 from common.runs.options import RunOptions
 from common.runs.status import COMPLETE, STALE, PhaseState, all_states
 
@@ -62,13 +67,29 @@ def _run_one(spec: PhaseSpec, config: Config, options: RunOptions) -> None:
         _log.info("phase %s (%s): complete and current", spec.id, spec.name)
         return
     _log.info("phase %s (%s): %s", spec.id, spec.name, state.state if not state.why else f"{state.state}, {state.why}")
+    given = _given_by_hand(spec, config)
+    if given:
+        _log.warning("phase %s was made with %s, which pipeline does not repeat: give it to the phase", spec.id, given)
     try:
         run_phase(spec, config, options)
     except OtherSettingsError as error:
         if state.state != STALE:
-            raise OtherSettingsError(f"{error}; --fresh belongs to: run.py phase {spec.id}") from None
+            cure = (
+                f"to replace them: {run_command(config, spec.id)} --fresh; to keep them, give pipeline their settings"
+            )
+            raise OtherSettingsError(f"{error}; {cure}") from None
         _log.warning("phase %s: its input has changed, so what it had made is put aside: %s", spec.id, error)
         run_phase(spec, config, replace(options, fresh=True))
+
+
+def _given_by_hand(spec: PhaseSpec, config: Config) -> str:
+    """Returns the features that the standing output of a phase was made with, where a person had named them."""
+    record = read_record(PhasePaths(config.phase_dir(spec.id)))
+    words = shlex.split(record["command"]) if record and spec.takes_features else []
+    if "--feature" not in words:
+        return ""
+    rest = words[words.index("--feature") + 1 :]
+    return shlex.join(["--feature", *takewhile(lambda word: not word.startswith("-"), rest)])
 
 
 def _state_of(spec: PhaseSpec, config: Config) -> PhaseState:

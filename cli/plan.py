@@ -16,6 +16,7 @@ from common.model_location import BASE, INSTRUCT, hub_cache, lacking_files, mode
 from common.needs import Need, Place, memory_blocks, phase_needs, planned_place
 from common.phases import PHASES, PhaseSpec
 from common.profiles import Profile, resolve_local
+from common.runs.discovery import run_command
 from common.runs.slices import grid_cells, requested_span
 from common.runs.status import COMPLETE, PhaseState, all_states
 from common.text_table import text_table
@@ -30,7 +31,9 @@ def plan(parsed: argparse.Namespace) -> int:
     config, profile = resolved.config, resolved.profile
     place = planned_place(config, visible_gpus())
     needs = phase_needs(config, profile, place)
-    rows = [_row(state, resolved, needs.get(state.spec.id)) for state in all_states(config)]
+    states = all_states(config)
+    changed = [state for state in states if state.has_other_settings]
+    rows = [_row(state, resolved, needs.get(state.spec.id)) for state in states]
     disk = sum(phase_disk(spec, config, profile) for spec in _phases(config))
     say(text_table([*rows, ("all", "", "", _most(list(needs.values())), _gb(disk), "")], COLUMNS))
     say(_planned_with(place))
@@ -40,6 +43,12 @@ def plan(parsed: argparse.Namespace) -> int:
         *_disk_blocks(resolved, disk),
     ]
     say("\n".join(f"blocked: {line}" for line in blocks) if blocks else "nothing blocks it")
+    for state in changed:
+        made = state.why.rpartition("; ")[2]
+        replace = run_command(config, state.spec.id)
+        say(
+            f"note: phase {state.spec.id} was {made}; where they change it, pipeline stops: {replace} --fresh redoes it"
+        )
     return 0
 
 

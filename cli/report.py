@@ -13,7 +13,7 @@ from cli.parser import resolved_config
 from common.config import Config
 from common.errors import UsageError
 from common.runs.artifacts import REPORT
-from common.runs.discovery import command_line
+from common.runs.discovery import bundled_hint, command_line
 from common.runs.files import write_bytes
 from report.build import Report, build
 from report.run import Run
@@ -31,7 +31,8 @@ def write_report(config: Config, out: Path | None, *, open_it: bool) -> int:
         raise UsageError(f"--out {path} is a directory; name a file, such as {path / REPORT}")
     run = Run(config)
     if run.is_empty:
-        raise UsageError(f"{config.data_dir} holds no run; run: {command_line(config, 'pipeline')}")
+        cure = command_line(config, "pipeline") + bundled_hint(config)
+        raise UsageError(f"{config.data_dir} holds no run; run: {cure}")
     made = build(run)
     size = len(data := made.html.encode("utf-8"))
     write_bytes(path, data)

@@ -7,9 +7,7 @@ import time
 
 from cli.console import say
 from cli.parser import resolved_config
-from common.profiles import load_profile, resolve_local
-
-TINY_PROFILE = "organism"
+from common.profiles import BUNDLED_PROFILE, load_profile, resolve_local
 
 
 def test_gpu(parsed: argparse.Namespace) -> int:
@@ -37,7 +35,7 @@ def _generate(device: object, dtype: object) -> None:
     from common_simplified.generation import GenerationEngine, Request
     from common_simplified.model_loader import load_model_and_tokenizer
 
-    path = resolve_local(load_profile(TINY_PROFILE).model)
+    path = resolve_local(load_profile(BUNDLED_PROFILE).model)
     loaded = load_model_and_tokenizer(str(path), device, dtype)  # type: ignore[arg-type]
     request = Request("# Solution:", lambda text: False)  # noqa: ARG005
     captures = {"eager": None, **({"graphs": cuda_graph} if loaded.device.type == "cuda" else {})}

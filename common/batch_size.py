@@ -7,10 +7,10 @@ from dataclasses import replace
 from common.capacity import visible_gpus
 from common.config import Config
 from common.errors import UsageError
-from common.model_location import model_size
-from common.needs import WITHOUT_GPU, automatic_batch, planned_place, role_of
 from common.phases import PhaseSpec
 from common.profiles import load_profile
+
+WITHOUT_GPU = 32
 
 
 def sized(config: Config, spec: PhaseSpec) -> Config:
@@ -21,12 +21,15 @@ def sized(config: Config, spec: PhaseSpec) -> Config:
 def _chosen(config: Config, spec: PhaseSpec) -> int:
     if spec.needs != "model":
         return WITHOUT_GPU
-    place = planned_place(config, visible_gpus())
-    if place.kind != "cuda":
+    gpus = visible_gpus()
+    if not gpus and not config.device.startswith("cuda"):
         return WITHOUT_GPU
+    from common.model_location import model_size  # slow to import, and seldom needed
+    from common.needs import automatic_batch, planned_place, role_of
+
     profile = load_profile(config.profile)
     try:
         size = model_size(config, profile, role_of(spec))
     except UsageError:
         return WITHOUT_GPU  # a model that is not there, or damaged, is refused where it is asked for
-    return WITHOUT_GPU if size is None else automatic_batch(spec, config, profile, size, place)
+    return WITHOUT_GPU if size is None else automatic_batch(spec, config, profile, size, planned_place(config, gpus))

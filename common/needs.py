@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from common.batch_size import WITHOUT_GPU
 from common.capacity import BYTES_PER_GB, Gpu, free_disk
 from common.config import Config
 from common.disk_needs import phase_disk
@@ -32,7 +33,6 @@ from common.model_shape import ModelSize
 from common.phases import PHASES, PhaseSpec
 from common.profiles import Profile
 
-WITHOUT_GPU = 32
 ON_GPU = (128, 64)  # no more: the 489 problems of a split then still make four cells, for four devices
 ITEM_SIZES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -18,6 +18,7 @@ from common.typed_tables import typed_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROFILE_DIR = REPOSITORY / "profiles"
+BUNDLED_PROFILE = "organism"
 DEFAULT_PROFILE = "gemma-2-2b"
 SAE_FORMATS = ("sae_lens", "gemma_scope", "llama_scope")
 

@@ -84,6 +84,8 @@ def planted(answers: Mapping[str, Any]) -> Iterator[Finding]:
             span = f"{percent(shares[0], 0)} to {percent(shares[-1], 0)}, median {percent(median(shares), 0)}"
             controls = f"{len(shares)} controls {span}"
         known = own["intended_share_of_breaks"]["value"]
+        if shares and known is not None and known <= shares[-1]:
+            controls += "; not above every control"
         share = "" if known is None else f" ({percent(known, 0)})"
         yield Finding(
             SECTION,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from common.run_comparison.solving import PHASES as GENERATING
 from common.run_comparison.solving import solved_rows
 from common.run_comparison.steering import GROUPS as STEERING
 from common.run_comparison.steering import TRANSFER, steering_rows, transfer_rows
+from common.runs.status import COMPLETE
 from common.statistics.summaries import CONFIDENCE
 
 Maker = Callable[[Pair, str], list[Row]]
@@ -75,9 +76,22 @@ def compare_runs(dir_a: Path, dir_b: Path, draws: Draws | None = None) -> Compar
 
 def _rows(pair: Pair, heading: str, phase: str, make: Maker) -> list[Row]:
     try:
-        return make(pair, phase)
+        rows = make(pair, phase)
     except PipelineError as error:
         return [Row(heading, f"phase {phase}", phase, WORDS, reason=f"not compared: {failure(error)}")]
+    unsound = "; ".join(_unsound(pair, phase))
+    if not rows or not unsound:
+        return rows
+    return [replace(rows[0], remark="; ".join(filter(None, (rows[0].remark, unsound)))), *rows[1:]]
+
+
+def _unsound(pair: Pair, phase: str) -> Iterator[str]:
+    """Yields in which run a phase is not what it would be if it were run now."""
+    for side in pair.sides:
+        state = next(state for state in side.states if state.spec.id == phase)
+        if state.state != COMPLETE:
+            count = f" ({state.done} of {state.expected} problems)" if state.expected else ""
+            yield f"take care: phase {phase} is {state.state} in {side.name}{count}"
 
 
 def _same_outputs(pair: Pair) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.config import Config
 from common.errors import PipelineError, UsageError
-from common.profiles import DEFAULT_PROFILE, load_profile
+from common.profiles import BUNDLED_PROFILE, DEFAULT_PROFILE, load_profile
 from common.runs.artifacts import PhasePaths
 from common.runs.files import read_json, read_parquet
 from common.runs.metadata import InputFile, read_record
@@ -95,6 +95,7 @@ def find_output(config: Config, options: RunOptions, phase: str, reader: str) ->
             raise UsageError(
                 f"phase {reader} reads phase {phase}, which is unfinished in {paths.root} ({done}); {cure}"
             )
+        cure += bundled_hint(config)
         raise UsageError(f"phase {reader} reads phase {phase}: {paths.metadata} is missing; {cure}")
     if record["phase"] != phase:
         raise UsageError(f"{paths.metadata} is the record of phase {record['phase']}, not of phase {phase}; {cure}")
@@ -104,6 +105,15 @@ def find_output(config: Config, options: RunOptions, phase: str, reader: str) ->
             f"{record['expected']} problems; {cure} (or accept it with --allow-partial)"
         )
     return PhaseOutput(phase, paths, record)
+
+
+def bundled_hint(config: Config) -> str:
+    """Returns a question that names the bundled model's profile, where that has a run and this configuration none."""
+    bundled = load_profile(BUNDLED_PROFILE)
+    place = Path(bundled.data_dir_of(full=False))
+    has_run = (place / "phase0" / "metadata.json").is_file()
+    is_here = config.profile == bundled.name or PhasePaths(config.phase_dir("0")).metadata.is_file()
+    return f" (or did you mean --profile {bundled.name}? {place} holds a run)" if has_run and not is_here else ""
 
 
 def override_for(options: RunOptions, phase: str, columns: Collection[str]) -> Path | None:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib import metadata as installed
 from typing import Any, NamedTuple
 
 from common.config import Config
@@ -166,6 +165,8 @@ def code_version() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str | None]:
     """Returns the versions of Python and of the packages that results depend on."""
+    from importlib import metadata as installed  # slow to import, and only for records
+
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

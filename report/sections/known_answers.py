@@ -172,7 +172,11 @@ def _detection_table(found: Answers) -> Table:
         ),
         *(Column("share of it", "", True), Column("≥ 0.9", "whether it reaches 0.9 of what the cues allow")),
         Column("ahead of random", "AUROC less the median of the random directions", True),
-        Column("ahead of matched", "AUROC less the median of the matched random features", True),
+        Column(
+            "ahead of matched",
+            "AUROC less the median of the layer's features nearest in firing rate, which may fire far less often",
+            True,
+        ),
         Column("rank correlation", "of the score with carelessness", True),
     )
     return Table(f"The predictors held out, on the {found['split']} split; n = {found['n']:,} problems.", columns, rows)

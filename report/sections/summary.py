@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.runs.artifacts import EVALUATION_RESULTS, STEERING_ANALYSIS
-from common.wording import signed
+from common.wording import p_value, signed
 from report.blocks import Block, Column, Details, Link, Missing, Section, Table, Text
 from report.finding import Finding
 from report.findings import findings
@@ -54,7 +54,10 @@ def _detected(directions: Mapping[str, Any]) -> str:
         return "How well the predictor features detect could not be measured."
     best: Mapping[str, Any] = max(known, key=lambda report: report["validation"]["auroc"]["value"])
     random = best["rivals"]["random directions"]["auroc"]["median"]
-    beside = "" if random is None else f", where a random direction has {random:.3f} in the median"
+    probe = best["rivals"]["logistic regression"]["auroc"]["median"]
+    rivals = [] if probe is None else [f"a logistic regression on the residual has {probe:.3f}"]
+    rivals += [] if random is None else [f"a random direction {random:.3f} in the median"]
+    beside = f", where {' and '.join(rivals)}" if rivals else ""
     return (
         f"Before a line is written, one SAE feature tells whether the solution will {_WILL[best['positive']]} with "
         f"AUROC {estimated(best['validation']['auroc'])}, n = {best['validation']['n']:,}{beside}."
@@ -68,10 +71,15 @@ def _steered(directions: Mapping[str, Any]) -> str:
     correct, incorrect = directions["correct"], directions["incorrect"]
     up, down = correct["effect"], incorrect["effect"]
     return (
-        f"Steering along the correct-preferring feature fixes {up['fixes']} and breaks {up['breaks']} of {up['n']} "
-        f"solutions (net {signed(up['net'], 0)}; {brief_rank(correct)}); along the incorrect-preferring one it breaks "
+        f"Steering along the correct-preferring feature{_by_hand(correct)} fixes {up['fixes']} and breaks "
+        f"{up['breaks']} of {up['n']} solutions (net {signed(up['net'], 0)}, McNemar p {p_value(up['mcnemar_p'])}; "
+        f"{brief_rank(correct)}); along the incorrect-preferring one{_by_hand(incorrect)} it breaks "
         f"{down['breaks']} of {down['n']}, {down['breaks_that_parse']} of which still parse ({brief_rank(incorrect)})."
     )
+
+
+def _by_hand(entry: Mapping[str, Any]) -> str:
+    return "" if entry["coefficient_chosen"] == "suggested" else ", at a coefficient set by hand,"
 
 
 def _beside(one: Finding) -> str:

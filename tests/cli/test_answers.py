@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from cli.main import exit_code
 from cli.parser import build_parser
+from common.errors import UsageError
 from common.phases import PHASES
 from common.profiles import REPOSITORY
 from tests.cli.helpers import environment, refusal, run
@@ -176,3 +178,30 @@ def test_commands_are_parsed_by_the_parser_that_is_documented() -> None:
         ["phase", "1.0", "--start", "0", "--end", "9", "--input", "0.1=a", "--input", "b"]
     )
     assert (parsed.phase, parsed.start, parsed.end, parsed.input) == ("1.0", 0, 9, ["0.1=a", "b"])
+
+
+def test_a_missing_package_is_one_line_that_names_the_python_to_use(capsys: pytest.CaptureFixture[str]) -> None:
+    def lacking() -> int:
+        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow.parquet")
+
+    assert exit_code(lacking) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: the package pyarrow.parquet is not installed for {sys.executable}; ")
+
+
+def test_a_missing_module_of_our_own_is_a_bug_and_shows_where() -> None:
+    def lacking() -> int:
+        raise ModuleNotFoundError("No module named 'common.nowhere'", name="common.nowhere")
+
+    with pytest.raises(ModuleNotFoundError):
+        exit_code(lacking)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [("status --json x", "; --json belongs to compare"), ("status --profle organism", "did you mean '--profile'?")],
+)
+def test_an_option_of_another_command_is_said_to_be_its_own(arguments: str, words: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        build_parser().parse_args(arguments.split())
+    assert words in str(refused.value)

@@ -47,5 +47,16 @@ def test_a_complete_phase_is_skipped_only_where_it_was_made_under_these_settings
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert started(monkeypatch, tmp_path, COMPLETE) == []
-    with pytest.raises(OtherSettingsError, match="data: a → b; --fresh belongs to: run.py phase 1.0"):
+    cure = "to replace them: python3 run.py phase 1.0 --data-dir .* --fresh; to keep them, give pipeline their settings"
+    with pytest.raises(OtherSettingsError, match=f"data: a → b; {cure}"):
         started(monkeypatch, tmp_path, COMPLETE, has_other_settings=True)
+
+
+def test_a_feature_given_by_hand_is_known_from_the_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    command = "run.py phase 3.8 --feature correct=2:208 incorrect=1:3 --profile organism"
+    config, spec = Config(data_dir=str(tmp_path)), get_phase("3.8")
+    monkeypatch.setattr(pipeline, "read_record", lambda paths: {"command": command})
+    assert pipeline._given_by_hand(spec, config) == "--feature correct=2:208 incorrect=1:3"
+    assert pipeline._given_by_hand(get_phase("3.5"), config) == ""
+    monkeypatch.setattr(pipeline, "read_record", lambda paths: None)
+    assert pipeline._given_by_hand(spec, config) == ""

@@ -278,6 +278,7 @@ def test_how_far_either_run_is_is_said(a: MadeRun, b: MadeRun) -> None:
     assert found["4.8"]["a"].startswith("stale: ")
     row = rows_of(compared(a, b), "3.6")["hyperparams, temperature 0"]
     assert (row.n_a, row.n_b, row.n_shared) == (3, 2, 2)
+    assert "take care: phase 3.6 is partial in B (2 of 4 problems)" in row.remark
     assert rows_of(compared(a, b), "4.5") == {}
 
 

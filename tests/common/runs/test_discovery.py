@@ -182,3 +182,16 @@ def test_records_of_this_form_can_be_read_from_a_notebook(config: Config) -> Non
     publish_output(config, "1.0", TABLE)
     record = json.loads((config.phase_dir("1.0") / "metadata.json").read_text())
     assert PhaseOutput("1.0", PhasePaths(config.phase_dir("1.0")), record).entry("table.parquet")["rows"] == 3
+
+
+def test_a_forgotten_profile_is_guessed_where_the_bundled_model_has_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "--profile" not in refusal(Config(data_dir="data"))
+    record = tmp_path / "data" / "organism" / "phase0" / "metadata.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    hint = "(or did you mean --profile organism? data/organism holds a run)"
+    assert refusal(Config(data_dir="data")).endswith(hint)
+    assert hint not in refusal(Config(profile="organism", data_dir="elsewhere"))

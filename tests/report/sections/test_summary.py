@@ -60,7 +60,8 @@ def test_the_lead_says_the_better_predictor_beside_random_directions(tmp_path: P
     detected(config, detector("passed", estimate(0.8, 0.7, 0.9)), detector("failed", estimate(0.85, 0.75, 0.92)))
     assert plain(sound(section(Run(config))).lead) == (
         "Before a line is written, one SAE feature tells whether the solution will fail with AUROC 0.850 (95 % "
-        "interval 0.750 to 0.920), n = 1,234, where a random direction has 0.600 in the median."
+        "interval 0.750 to 0.920), n = 1,234, where a logistic regression on the residual has 0.850 "
+        "and a random direction 0.600 in the median."
     )
 
 
@@ -84,9 +85,19 @@ def test_the_lead_says_what_steering_did_with_its_rank(tmp_path: Path, n: int, r
     steered(config, controls=["wwwwkkkb"] * n)
     lead = plain(sound(section(Run(config))).lead)
     assert lead.startswith(
-        f"Steering along the correct-preferring feature fixes 2 and breaks 1 of 8 solutions (net +1; {rank}); along "
-        "the incorrect-preferring one it breaks 4 of 8, 3 of which still parse ("
+        f"Steering along the correct-preferring feature fixes 2 and breaks 1 of 8 solutions (net +1, McNemar p 1.000; "
+        f"{rank}); along the incorrect-preferring one it breaks 4 of 8, 3 of which still parse ("
     )
+
+
+def test_a_coefficient_that_a_person_chose_is_said_to_be_so(tmp_path: Path) -> None:
+    config = Config(data_dir=str(tmp_path))
+    made = analysis(arms(controls=["wwwwkkkb"] * 9))
+    made["directions"]["incorrect"]["coefficient_chosen"] = "by hand"
+    publish(config, "4.8", {"steering_effect_analysis.json": made})
+    lead = plain(sound(section(Run(config))).lead)
+    assert "the incorrect-preferring one, at a coefficient set by hand, it breaks" in lead
+    assert "correct-preferring feature fixes" in lead
 
 
 def test_findings_stand_beside_controls_and_trivial_baselines(tmp_path: Path) -> None:
