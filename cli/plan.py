@@ -65,7 +65,7 @@ def _phases(config: Config) -> list[PhaseSpec]:
 def _row(state: PhaseState, resolved: Resolved, need: Need | None) -> tuple[str, ...]:
     spec = state.spec
     disk = _gb(phase_disk(spec, resolved.config, resolved.profile))
-    memory = "?" if need is None else _gb(max(need.gpu, need.ram) if need.gpu == 0 else need.gpu)
+    memory = "?" if need is None else _gb(need.gpu or need.ram)
     return spec.id, spec.name, _action(state, resolved.config), memory, disk, _size(spec, resolved)
 
 

@@ -130,3 +130,15 @@ def test_the_plan_shows_them(tmp_path: Path, here: Here) -> None:
     assert lines["4.8"].endswith(f"{effects(config, 20):,} steered solutions")
     assert lines["7.6"].endswith(f"{effects(config, 20):,} steered solutions")
     assert "steered" not in lines["7.3"] and "20 problems" in lines["7.3"]
+
+
+@pytest.mark.parametrize("seed, is_noted", [("7", True), ("42", False)])
+def test_a_complete_phase_made_under_other_settings_is_noted(
+    tmp_path: Path, here: Here, seed: str, is_noted: bool
+) -> None:
+    config_with(tmp_path)
+    said = here("plan", "--data-dir", tmp_path, "--set", f"seed={seed}").out
+    (line,) = [line for line in said.splitlines() if line.startswith("note: ")] or [""]
+    expected = "note: phase 0.1 was made under other settings: seed 42 → 7; where they change it, pipeline stops: "
+    assert line.startswith(expected) is is_noted
+    assert ("python3 run.py phase 0.1" in line and line.endswith(" --fresh redoes it")) is is_noted
